@@ -1,0 +1,53 @@
+# make run    installs into .venv, writes a demonstration configuration, starts the server on loopback
+# make test   installs what the tests need, runs them all
+# make help   says the rest
+
+# Debian's own Python first: it is built with profile-guided optimisation, which a shim in PATH may not be
+PYTHON ?= $(or $(wildcard /usr/bin/python3),python3)
+VENV   ?= .venv
+DEMO   ?= var/demo
+TESTS  ?= tests
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
+
+.DELETE_ON_ERROR:
+.PHONY: help run test bench clean
+
+help:
+	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
+	@echo 'make test    run all tests (TESTS=tests/unit for a part)'
+	@echo 'make bench   measure messages per second beside the installed Postfix; see docs/testing.md'
+	@echo 'make clean   remove $(VENV) and what was built; var/ stays'
+	@echo
+	@echo 'PYTHON=$(PYTHON) (3.11 or later)'
+
+run: $(VENV)/installed
+	@$(BIN)/mta init --demo $(DEMO)
+	@exec $(BIN)/twistd -n --pidfile= mta --config $(DEMO)/etc/mta.toml
+
+test: $(VENV)/tested
+	@$(BIN)/python -m pytest $(TESTS)
+
+bench: $(VENV)/tested
+	@$(BIN)/python -m tests.bench.bench $(BENCH)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find mta plugins tests -name __pycache__ -prune -exec rm -rf {} +
+	rm -f plugins/twisted/plugins/dropin.cache
+
+# A stamp is newer than the files that decide what is installed, so a second `make` starts at once.
+$(VENV)/installed: $(PACKAGING) | $(BIN)/python
+	@echo 'Installing into $(VENV) …'
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/tested: $(PACKAGING) | $(BIN)/python
+	@echo 'Installing into $(VENV), with what the tests need …'
+	@$(PIP) install --editable '.[test]'
+	@touch $(VENV)/installed $@
+
+$(BIN)/python:
+	@PYTHON='$(PYTHON)' .ci/venv '$(VENV)'

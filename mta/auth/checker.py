@@ -1,0 +1,218 @@
+"""May this login submit? The password is checked off the reactor thread, and guessing gets slower and slower.
+
+=====================================  =============================================================================
+login and password                     answer
+=====================================  =============================================================================
+right, known from a moment ago         Accepted at once
+network or account guessed too much    after a delay as below, or TryLater without a check where that is too long
+no place in the pool                   TryLater
+right                                  Accepted
+wrong, unknown, disabled, too long     Refused: the session says the same to all of them (RFC 4954 §9, RFC 4616 §2)
+our fault                              TryLater
+=====================================  =============================================================================
+
+An unknown login costs what a known one costs: its password is checked against the verifier of another account, which
+a keyed hash of the login picks, so that one unknown login always takes the same time and all of them are spread as the
+known ones are (robustness row 24).
+
+Delays come before the check and count wrong passwords by account and network, and by network (row 25, `guesses`).
+Equal attempts at the same time, the connections of one program, are one check.
+
+A right password is known for a while: as a keyed hash of login, verifier and password, under a key that lives as long
+as the process. Everything known is forgotten when the directory is another one, that is after a reload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet import defer, task
+from twisted.internet.interfaces import IReactorTime
+
+from mta.auth.guesses import Guesses, Patience
+from mta.auth.pool import FairPool, PoolBounds, PoolFull
+from mta.auth.verifier import SchemeUnavailable, verify
+from mta.disk.port import RunInThread
+from mta.mail.reason import Reason
+from mta.observe.journal import Journal
+from mta.settings.directory import Account, Directory
+from mta.settings.sections import AuthSettings, Settings
+from mta.settings.values import fold_domain, fold_local_part
+from mta.settings.verifier import DISABLED
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The password is right; becomes 235 2.7.0."""
+
+    account: Account
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Login or password is wrong; becomes 535 5.7.8. The reason is for the log: the peer is not told which."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class TryLater:
+    """Not checked; becomes 454 4.7.0."""
+
+    reason: Reason
+
+
+Answer = Accepted | Refused | TryLater
+
+
+class Checker:
+    """Checks logins. `settings` is asked each time; `network_of` names the network whose members count as one."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        clock: IReactorTime,
+        run: RunInThread,
+        network_of: Callable[[str], str],
+        journal: Journal,
+        key: bytes,
+    ) -> None:
+        """Take what is injected; `key` is 16 to 64 octets of chance, new in each process."""
+        self._settings = settings
+        self._clock = clock
+        self._network_of = network_of
+        self._journal = journal
+        self._key = key
+        self._pool = FairPool(run, lambda: _bounds(settings().auth))
+        self._by_account = Guesses(lambda: _patience(settings().auth, settings().auth.free_failures))
+        self._by_network = Guesses(lambda: _patience(settings().auth, settings().auth.free_failures_per_network))
+        self._directory = Directory()
+        self._stand_ins: tuple[Account, ...] = ()
+        self._known: OrderedDict[bytes, float] = OrderedDict()
+        """When a right password is forgotten, by its keyed hash."""
+        self._under_way: dict[tuple[str, bytes], list[defer.Deferred[Answer]]] = {}
+        """Who else waits for the same check, by network and keyed hash."""
+
+    async def authenticate(self, login: str, password: str, address: str) -> Answer:
+        """Check a login that came from `address`. Never raises; takes up to the longest delay and its turn."""
+        self._notice_reload()
+        bounds = self._settings().auth
+        octets = password.encode()
+        if len(octets) > bounds.password_maximum or len(login.encode()) > bounds.user_maximum:
+            return Refused(Reason("user name or password is too long", "[auth] user_maximum, password_maximum"))
+        account = self._directory.account(login)
+        verifier = account.verifier if account else DISABLED
+        named = account.login if account else _folded(login)
+        secret = self._hash(named.encode(), verifier.encode(), octets)
+        if account is not None and self._known.get(secret, 0.0) > self._clock.seconds():
+            return Accepted(account, Reason(f"{account.login} gave the right password again", account.source))
+        return await self._once(named, account, octets, self._network_of(address), secret)
+
+    async def _once(self, login: str, account: Account | None, password: bytes, network: str, secret: bytes) -> Answer:
+        """Check, or wait for the same check that is under way."""
+        others = self._under_way.get((network, secret))
+        if others is not None:
+            answer: defer.Deferred[Answer] = defer.Deferred()
+            others.append(answer)
+            return await answer
+        others = self._under_way[network, secret] = []
+        found: Answer = TryLater(Reason("the check was broken off", "mta.auth.checker"))
+        try:
+            found = await self._patiently(login, account, password, network, secret)
+        except defer.CancelledError:  # the session is gone
+            raise
+        except Exception as error:
+            self._journal.fault("mta.auth.checker", error)
+            found = TryLater(Reason(f"the password could not be checked: {error}", "mta.auth.checker"))
+        finally:
+            del self._under_way[network, secret]
+            for other in others:
+                if not other.called:
+                    other.callback(found)
+        return found
+
+    async def _patiently(
+        self, login: str, account: Account | None, password: bytes, network: str, secret: bytes
+    ) -> Answer:
+        now = self._clock.seconds()
+        waits = self._by_account.wait((login, network), now), self._by_network.wait(network, now)
+        if None in waits:
+            return TryLater(Reason(f"too many wrong passwords from {network}", "[auth] longest_delay"))
+        self._by_account.take((login, network), now)
+        self._by_network.take(network, now)
+        delay = max(wait for wait in waits if wait is not None)
+        if delay:
+            await task.deferLater(self._clock, delay)
+        try:
+            right = await self._check(login, account, password, network)
+        except PoolFull as full:
+            return TryLater(Reason(str(full), "[auth] pool_waiting"))
+        except SchemeUnavailable as unavailable:
+            return TryLater(Reason(str(unavailable), account.source if account else ""))
+        now = self._clock.seconds()
+        if account is None or not right:
+            self._by_account.add((login, network), now)
+            self._by_network.add(network, now)
+            why = "the password is wrong" if account else "there is no such account"
+            return Refused(Reason(f"{login}: {why}", account.source if account else self._directory.source))
+        self._by_account.forget((login, network))
+        self._remember(account, secret, now)
+        return Accepted(account, Reason(f"{account.login} gave the right password", account.source))
+
+    async def _check(self, login: str, account: Account | None, password: bytes, network: str) -> bool:
+        """Check in a thread: against the account's verifier, or a stand-in that takes as long."""
+        checked = account
+        if account is None or account.verifier == DISABLED:
+            checked = self._stand_in(login)
+        if checked is None:
+            return False
+        verifier = checked.verifier
+        right: bool = await self._pool.submit(network, lambda: verify(verifier, password))
+        return right and checked is account
+
+    def _stand_in(self, login: str) -> Account | None:
+        if not self._stand_ins:
+            return None
+        number = int.from_bytes(self._hash(login.encode())[:8])
+        return self._stand_ins[number % len(self._stand_ins)]
+
+    def _remember(self, account: Account, secret: bytes, now: float) -> None:
+        bounds = self._settings().auth
+        # a reload may have come while the thread was at work
+        if self._directory.accounts.get(account.login) is not account or not bounds.cache_seconds:
+            return
+        self._known[secret] = now + bounds.cache_seconds
+        self._known.move_to_end(secret)
+        while len(self._known) > bounds.cache_logins:
+            self._known.popitem(last=False)
+
+    def _notice_reload(self) -> None:
+        directory = self._settings().directory
+        if directory is self._directory:
+            return
+        self._directory = directory
+        self._known.clear()
+        self._stand_ins = tuple(a for a in directory.accounts.values() if a.verifier != DISABLED)
+
+    def _hash(self, *parts: bytes) -> bytes:
+        # only the last part may hold a NUL, so that the parts cannot be confused
+        return hashlib.blake2b(b"\0".join(parts), key=self._key, digest_size=32).digest()
+
+
+def _folded(login: str) -> str:
+    local_part, at, domain = login.rpartition("@")
+    return fold_local_part(local_part) + at + fold_domain(domain)
+
+
+def _bounds(settings: AuthSettings) -> PoolBounds:
+    return PoolBounds(settings.pool_threads, settings.pool_waiting, settings.pool_waiting_per_network)
+
+
+def _patience(settings: AuthSettings, free: int) -> Patience:
+    return Patience(
+        free, settings.first_delay, settings.longest_delay, settings.forget_failures, settings.failures_maximum
+    )

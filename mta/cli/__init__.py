@@ -1,0 +1,84 @@
+"""The `mta` command: what an operator types.
+
+A fault of the operator's is told in one line with a sensible exit status (sysexits(3)), never with a traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mta import __version__
+from mta.cli.demo import Ports, describe_demo, write_demo
+from mta.service.control import CommandRefused, ask
+from mta.settings.problem import SettingsRefused
+from mta.settings.reader import load
+
+EX_UNAVAILABLE = 69
+EX_CANTCREAT = 73
+EX_CONFIG = 78
+
+_CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="/etc/mta/mta.toml",
+    show_default=True,
+    help="The configuration that the daemon was started with.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mta")
+def main() -> None:
+    """Operate the mail server. The daemon itself is started with `twistd mta --config FILE`."""
+
+
+@main.command(epilog="Example: mta init --demo var/demo")
+@click.option(
+    "--demo",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Write a demonstration for example.test on loopback below this directory.",
+)
+@click.option("--mx-port", type=click.IntRange(1, 65535), default=2525, show_default=True)
+@click.option("--smtpd-port", type=click.IntRange(1, 65535), default=2587, show_default=True, help="STARTTLS.")
+@click.option("--smtps-port", type=click.IntRange(1, 65535), default=2465, show_default=True, help="Implicit TLS.")
+def init(directory: Path, mx_port: int, smtpd_port: int, smtps_port: int) -> None:
+    """Write a configuration: users alice and bob with new passwords, a certificate, directories.
+
+    What is there already stays as it is.
+    """
+    try:
+        write_demo(directory, Ports(mx_port, smtpd_port, smtps_port))
+    except OSError as error:
+        _fail(f"cannot write {error.filename or directory}: {error.strerror}", EX_CANTCREAT)
+    click.echo(describe_demo(directory))
+
+
+@main.command(epilog="Example: mta reload --config var/demo/etc/mta.toml")
+@_CONFIG
+def reload(config: Path) -> None:
+    """Have the daemon read its configuration anew; says what is wrong if it cannot be used.
+
+    Sessions go on. A configuration with an error changes nothing.
+    """
+    try:
+        settings = load(str(config.absolute()))
+    except SettingsRefused as refused:
+        _fail(f"not reloaded, the running configuration stays:\n{refused}", EX_CONFIG)
+    path = f"{settings.state}/control.sock"
+    try:
+        answer = ask(path, "reload")
+    except CommandRefused as refused:
+        _fail(f"not reloaded: {refused}", EX_CONFIG)
+    except OSError as error:
+        _fail(f"no daemon answers at {path}: {error.strerror}", EX_UNAVAILABLE)
+    click.echo(answer["message"])
+
+
+def _fail(text: str, status: int) -> None:
+    click.echo(f"mta: {text}", err=True)
+    sys.exit(status)

@@ -1,0 +1,125 @@
+"""`mta init --demo`: a configuration that runs on loopback without root, DNS or network.
+
+It writes ``etc/`` (mta.toml, the domain example.test with alice and bob, a self-signed certificate), ``var/`` and
+``credentials``. It never overwrites: a second run completes what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mta.auth.verifier import make_scram_verifier
+from mta.tls.certificate import make_self_signed
+
+DOMAIN = "example.test"
+USERS = ("alice", "bob")
+_HOSTNAME = f"mx.{DOMAIN}"
+_DAYS_VALID = 365
+
+_TOML = """\
+# A demonstration on loopback, written by `mta init --demo`. docs/settings.md describes every key.
+hostname = "{hostname}"
+state = "../var"
+mail = "../var/mail"
+
+[mx]
+listen = ["127.0.0.1:{mx}"]
+
+[smtpd]
+submission = ["127.0.0.1:{smtpd}"]      # STARTTLS
+submissions = ["127.0.0.1:{smtps}"]     # TLS from the first octet
+
+[tls]
+certificate = "tls/certificate.pem"
+key = "tls/key.pem"
+"""
+
+_ALIASES = """\
+# name: target, target
+postmaster: alice
+abuse: postmaster
+team: alice, bob
+"""
+
+_USERS = "# user:{SCRAM-SHA-256}verifier::::::  (Dovecot reads the same file)\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the demonstration listens on 127.0.0.1."""
+
+    mx: int
+    smtpd: int
+    smtps: int
+
+
+def write_demo(directory: Path, ports: Ports) -> None:
+    """Write what is missing of a demonstration below `directory`. Raises OSError."""
+    etc = directory / "etc"
+    domain = etc / "domains" / DOMAIN
+    for each in (etc / "tls", domain, directory / "var" / "mail"):
+        each.mkdir(mode=0o755, parents=True, exist_ok=True)
+    (directory / "var").chmod(0o700)
+    _write(
+        etc / "mta.toml",
+        _TOML.format(hostname=_HOSTNAME, mx=ports.mx, smtpd=ports.smtpd, smtps=ports.smtps),
+    )
+    _write(domain / "aliases", _ALIASES)
+    if not (domain / "users").exists():
+        passwords = {user: secrets.token_urlsafe(12) for user in USERS}
+        credentials = "".join(f"{user}@{DOMAIN} {password}\n" for user, password in passwords.items())
+        (directory / "credentials").unlink(missing_ok=True)
+        _write(directory / "credentials", credentials, 0o600)
+        lines = [f"{user}:{make_scram_verifier(password)}::::::\n" for user, password in passwords.items()]
+        _write(domain / "users", _USERS + "".join(lines), 0o640)
+    if not (etc / "tls" / "key.pem").exists():
+        certificate, key = make_self_signed([_HOSTNAME, "localhost", "127.0.0.1"], time.time(), _DAYS_VALID)
+        _write(etc / "tls" / "key.pem", key.decode(), 0o600)
+        (etc / "tls" / "certificate.pem").unlink(missing_ok=True)
+        _write(etc / "tls" / "certificate.pem", certificate.decode())
+
+
+def describe_demo(directory: Path) -> str:
+    """Say what to type next, with alice's password in it."""
+    passwords = dict(line.split() for line in (directory / "credentials").read_text().splitlines())
+    alice, bob = (f"{user}@{DOMAIN}" for user in USERS)
+    smtpd = _submission(directory / "etc" / "mta.toml")
+    here = os.path.relpath(directory)
+    if here.startswith(".."):
+        here = str(directory.absolute())
+    return f"""\
+The demonstration for {DOMAIN} is in {here}: users {alice} and {bob}, passwords in {here}/credentials.
+
+Start it (`make run` does):
+    twistd -n mta --config {here}/etc/mta.toml
+
+Then, in another terminal, submit a message as alice:
+    printf 'From: {alice}\\nTo: {bob}\\nSubject: hello\\n\\nIt works.\\n' | \\
+      curl --silent --show-error --ssl-reqd --cacert {here}/etc/tls/certificate.pem --url smtp://{smtpd} --crlf \\
+        --user '{alice}:{passwords[alice]}' --mail-from {alice} --mail-rcpt {bob} --upload-file -
+
+It lands in bob's Maildir:
+    cat {here}/var/mail/{DOMAIN}/bob/Maildir/new/*
+"""
+
+
+def _submission(config: Path) -> str:
+    """The STARTTLS address as the file has it: the ports may be those of an earlier run."""
+    import tomllib
+
+    listen: str = tomllib.loads(config.read_text())["smtpd"]["submission"][0]
+    return listen
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a new file; one that is there stays."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)

@@ -1,0 +1,21 @@
+"""Content as a Maildir holds it (pure): lines end with LF, as readers expect and Postfix and Dovecot store them.
+
+In transit lines end with CRLF, and a bare CR or LF is nowhere (RFC 5321 §2.3.8): the change can be undone exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def with_local_line_ends(chunks: Sequence[bytes]) -> list[bytes]:
+    """Return `chunks` with LF for each CRLF, also for one that is split between two chunks."""
+    out = []
+    held = b""
+    for chunk in chunks:
+        octets = held + chunk if held else chunk
+        held = b"\r" if octets.endswith(b"\r") else b""
+        out.append((octets[:-1] if held else octets).replace(b"\r\n", b"\n"))
+    if held:
+        out.append(held)
+    return out

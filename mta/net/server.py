@@ -1,0 +1,370 @@
+"""The server's end of one connection: a transport, a `ServerSession`, and the rules that answer its events.
+
+The protocol moves octets and time, and decides nothing about mail. For each burst that arrives it feeds the session,
+hands each event to the rules, and writes all replies at once. Where the rules need time (a password, a commit) they
+return a Deferred; the session gives no further event until it is answered, so the order of pipelined replies holds by
+construction (RFC 2920 §3.1).
+
+====================  =============================  ===========================================================
+waiting for           deadline                       when it passes
+====================  =============================  ===========================================================
+TLS handshake         `limits.handshake_seconds`     the connection is aborted
+command, data block   `limits.command_seconds`       421 4.4.2 and close (RFC 5321 §4.5.3.2.7)
+the whole of DATA     `limits.data_seconds`          421 4.4.2 and close
+the rules             `limits.answer_seconds`        451 4.3.0; what the rules still do is their own affair
+the peer to read      `limits.command_seconds`       the connection is aborted
+====================  =============================  ===========================================================
+
+Back-pressure: reading stops while the rules think and input waits, and while the peer does not take its replies; so a
+connection holds one read, one burst of replies and what the rules keep of the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet import defer, interfaces, protocol
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from mta.mail.reason import Reason
+from mta.mail.tlsinfo import TlsInfo
+from mta.net.admission import Admission
+from mta.net.peer import Peer
+from mta.observe.event import Kind, Level
+from mta.observe.journal import Journal
+from mta.smtp import status
+from mta.smtp.event import AWAITING_REPLY, NEED_DATA, Content, Data, EndOfData, Event, StartTLS
+from mta.smtp.reply import Reply, reply
+from mta.smtp.server import ServerSession
+
+_READ_AHEAD = 16 * 1024
+"""Octets that may wait in a session while its rules think, before reading stops."""
+
+TOO_SLOW = reply(421, status.BAD_CONNECTION.transient(), "Timeout waiting for you; try again")
+SHUTTING_DOWN = reply(421, status.NOT_ACCEPTING, "Service shutting down; try again soon")
+NO_ANSWER_IN_TIME = reply(451, status.SYSTEM_FAULT, "This took too long here; try again later")
+OUR_FAULT = reply(451, status.SYSTEM_FAULT, "Internal error, recorded here; try again later")
+TOO_MANY_CONNECTIONS = reply(421, status.TOO_MUCH, "Too many connections; try again later")
+
+Answer = Reply | defer.Deferred[Reply] | None
+
+
+class Rules(Protocol):
+    """What answers the events of one session."""
+
+    def answer(self, event: Event) -> Answer:
+        """Answer one event: at once, later, or None where the event needs no reply."""
+        ...
+
+    def secured(self, tls: TlsInfo | None, reason: Reason | None) -> None:
+        """Learn that a handshake ended: with `tls`, or with the reason why not."""
+        ...
+
+    def lost(self, reason: Reason) -> None:
+        """Learn that the connection is gone; what was staged is dropped."""
+        ...
+
+
+class TlsServer(Protocol):
+    """What TLS is to a listening service."""
+
+    def context(self) -> Any:
+        """Return the context factory for the next handshake (certificates may have changed since the last)."""
+        ...
+
+    def describe(self, transport: Any) -> TlsInfo:
+        """Tell version and cipher of a connection whose handshake has ended."""
+        ...
+
+
+Open = Callable[[Peer, ServerSession], Rules]
+"""Makes the rules of a new session, which set the session's offer."""
+
+
+@implementer(interfaces.IHandshakeListener, interfaces.IPushProducer, interfaces.IHalfCloseableProtocol)
+class SMTPServerProtocol(protocol.Protocol):
+    """Drives one `ServerSession`."""
+
+    transport: Any
+    factory: SMTPServerFactory
+
+    def __init__(self, service: SMTPServerFactory, address: str, port: int) -> None:
+        self._service = service
+        self._clock = service.clock
+        self.peer = Peer(service.new_session_id(), address, port)
+        self._session = service.new_session()
+        self._limits = self._session.limits
+        self._rules = service.open(self.peer, self._session)
+        self._waiting: defer.Deferred[Reply] | None = None
+        self._deadline: interfaces.IDelayedCall | None = None
+        self._data_until: float | None = None
+        self._handshaking = False
+        self._peer_reads = True
+        self._closing = False
+        self._stopping = False
+
+    # What Twisted calls
+
+    def connectionMade(self) -> None:
+        """Begin: with the greeting, or with the handshake."""
+        self._service.sessions.add(self)
+        self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        if self._service.implicit_tls:
+            self._start_tls()
+        else:
+            self._run()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand octets to the session; work on them unless the rules still think about earlier ones."""
+        if self._closing:
+            return
+        self._session.receive(data)
+        if self._waiting is None:
+            self._run()
+        elif self._session.buffered > _READ_AHEAD:
+            self.transport.pauseProducing()
+
+    def handshakeCompleted(self) -> None:
+        """Begin anew under TLS."""
+        self._handshaking = False
+        self.peer.tls = self._service.tls.describe(self.transport)
+        self._rules.secured(self.peer.tls, None)
+        self._session.tls_started()
+        self._run()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
+        """End: tell the rules, forget the peer."""
+        self._closing = True
+        self._service.left(self)
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        waiting, self._waiting = self._waiting, None
+        clean = isinstance(reason.value, ConnectionDone)
+        why = Reason("the connection was closed" if clean else str(reason.value))
+        if self._handshaking:
+            self._rules.secured(None, why)
+        # A commit under way is not cancelled: the message is ours or not, whoever still listens.
+        if waiting is not None:
+            waiting.addErrback(self._fault)
+        self._rules.lost(why)
+
+    def readConnectionLost(self) -> None:
+        """Learn of a half-close: what has arrived is still answered."""
+        self._session.end_of_input()
+        if self._waiting is None:
+            self._run()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing: `connectionLost` follows."""
+
+    def pauseProducing(self) -> None:
+        """Stop: the peer does not take what we write."""
+        self._peer_reads = False
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on: the peer took what was written."""
+        self._peer_reads = True
+        if self._waiting is None:
+            self.transport.resumeProducing()
+            self._run()
+
+    def stopProducing(self) -> None:
+        """Nothing: `connectionLost` follows."""
+
+    # The loop
+
+    def stop(self) -> None:
+        """Close at the next point where no reply is owed: 421 to an idle peer, after the reply to a busy one."""
+        self._stopping = True
+        if self._waiting is None and not self._session.in_data:
+            self._run()
+
+    def _run(self) -> None:
+        session, rules = self._session, self._rules
+        while self._peer_reads and not session.closing:
+            event = session.next_event()
+            if event is NEED_DATA:
+                if self._stopping and not session.in_data and not self._handshaking:
+                    session.close(SHUTTING_DOWN)
+                break
+            if event is AWAITING_REPLY:
+                break
+            try:
+                answer = rules.answer(event)
+            except Exception as error:
+                self._journal_fault(error)
+                answer = None if type(event) is Content else OUR_FAULT
+                if answer is None:
+                    self._session.spoil(OUR_FAULT)
+            if answer is None:
+                continue
+            if type(event) is EndOfData:
+                self._data_until = None
+            if isinstance(answer, defer.Deferred):
+                self._wait(answer)
+                break
+            session.reply(answer)
+            if type(event) is Data and answer.code == 354:
+                self._data_until = self._clock.seconds() + self._limits.data_seconds
+            elif type(event) is StartTLS and answer.positive:
+                self._flush()
+                self._start_tls()
+                return
+        self._flush()
+
+    def _wait(self, answer: defer.Deferred[Reply]) -> None:
+        self._waiting = answer
+        answer.addErrback(self._fault)
+        answer.addCallback(self._answered, answer)
+
+    def _answered(self, value: Reply, answer: defer.Deferred[Reply]) -> None:
+        if self._waiting is not answer:  # too late: the peer has another reply, or is gone
+            return
+        self._waiting = None
+        self._session.reply(value)
+        if self._peer_reads:
+            self.transport.resumeProducing()
+        self._run()
+
+    def _fault(self, failure: Failure) -> Reply:
+        self._journal_fault(failure.value)
+        return OUR_FAULT
+
+    def _journal_fault(self, error: BaseException | None) -> None:
+        assert error is not None, "a Failure holds an exception"
+        self._service.journal.fault(f"{self._service.name} session", error, session=self.peer.session)
+
+    def _flush(self) -> None:
+        output = self._session.output()
+        if output:
+            self.transport.write(output)
+        if self._session.closing:
+            self._closing = True
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        self._arm()
+
+    # Deadlines
+
+    def _arm(self) -> None:
+        now = self._clock.seconds()
+        if self._waiting is not None:
+            seconds = self._limits.answer_seconds
+        elif self._data_until is not None:
+            seconds = min(self._limits.command_seconds, max(0.0, self._data_until - now))
+        else:
+            seconds = self._limits.handshake_seconds if self._handshaking else self._limits.command_seconds
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.reset(seconds)
+        else:
+            self._deadline = self._clock.callLater(seconds, self._overdue)
+
+    def _overdue(self) -> None:
+        if self._closing or self._handshaking or not self._peer_reads:
+            self.transport.abortConnection()
+            return
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._session.reply(NO_ANSWER_IN_TIME)
+            self.transport.resumeProducing()
+            self._run()
+            return
+        self._session.close(TOO_SLOW)
+        self._flush()
+
+    # TLS
+
+    def _start_tls(self) -> None:
+        # What the peer sent in clear text behind STARTTLS is dropped by the session (RFC 3207 §6); Twisted hands
+        # octets that come later to TLS.
+        self._handshaking = True
+        self.transport.unregisterProducer()
+        self.transport.startTLS(self._service.tls.context())
+        self.transport.registerProducer(self, True)
+        self._arm()
+
+
+class _Turned(protocol.Protocol):
+    """One connection too many: a reply, and the end."""
+
+    transport: Any
+
+    def __init__(self, answer: Reply) -> None:
+        self._answer = answer
+
+    def connectionMade(self) -> None:
+        """Say it and close."""
+        self.transport.write(self._answer.wire)
+        self.transport.loseConnection()
+
+
+class SMTPServerFactory(protocol.ServerFactory):
+    """The ESMTP factory of one listening service: makes sessions, counts them, ends them.
+
+    `open` makes the rules of a session, `new_session` the session core, `new_session_id` its name; `tls` is what
+    STARTTLS uses, and with `implicit_tls` the handshake comes first (RFC 8314 §3).
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        name: str,
+        clock: interfaces.IReactorTime,
+        journal: Journal,
+        admission: Admission,
+        new_session: Callable[[], ServerSession],
+        new_session_id: Callable[[], str],
+        open: Open,
+        tls: TlsServer,
+        implicit_tls: bool = False,
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self.journal = journal
+        self.new_session = new_session
+        self.new_session_id = new_session_id
+        self.open = open
+        self.tls = tls
+        self.implicit_tls = implicit_tls
+        self.sessions: set[SMTPServerProtocol] = set()
+        self._admission = admission
+        self._emptied: list[defer.Deferred[None]] = []
+
+    def buildProtocol(self, addr: Any) -> protocol.Protocol:
+        """Admit a connection, or turn it away."""
+        address, port = getattr(addr, "host", ""), getattr(addr, "port", 0)
+        refused = self._admission.enter(address)
+        if refused is not None:
+            self.journal.note(Kind.SESSION_REFUSED, refused, level=Level.NOTICE, service=self.name, address=address)
+            return _Turned(TOO_MANY_CONNECTIONS)
+        return SMTPServerProtocol(self, address, port)
+
+    def left(self, session: SMTPServerProtocol) -> None:
+        """Forget a session whose connection is gone."""
+        self.sessions.discard(session)
+        self._admission.leave(session.peer.address)
+        if not self.sessions:
+            emptied, self._emptied = self._emptied, []
+            for waiting in emptied:
+                waiting.callback(None)
+
+    def stop(self) -> defer.Deferred[None]:
+        """End all sessions where no reply is owed; fires when the last is gone."""
+        for session in list(self.sessions):
+            session.stop()
+        if not self.sessions:
+            return defer.succeed(None)
+        emptied: defer.Deferred[None] = defer.Deferred()
+        self._emptied.append(emptied)
+        return emptied
+
+    def abort(self) -> None:
+        """End all sessions now: a grace period is over."""
+        for session in list(self.sessions):
+            session.transport.abortConnection()

@@ -1,0 +1,80 @@
+"""The event schema: every kind of event there is, with the fields it carries.
+
+An event is a value with its reason. Sinks (log, history, counters) read it; nobody formats an explanation of its own.
+A field's value is text, a number or a truth; text from outside stands in it as it came and is made harmless by the
+sink that prints it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mta.mail.reason import Reason
+
+Value = str | int | float | bool | None
+
+
+class Level(enum.IntEnum):
+    """How much attention it needs (the priorities of syslog, RFC 5424 §6.2.1)."""
+
+    ALERT = 1
+    ERROR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFO = 6
+    DEBUG = 7
+
+
+class Kind(enum.Enum):
+    """What happened. The value is the name in log and history; the fields stand in the comment."""
+
+    SERVICE_STARTED = "service.started"  # service, listen
+    SERVICE_STOPPED = "service.stopped"
+    WORKER_STARTED = "worker.started"  # worker, pid
+    WORKER_DIED = "worker.died"  # worker, pid, status
+    SETTINGS_LOADED = "settings.loaded"  # file, domains, accounts
+    SETTINGS_REFUSED = "settings.refused"  # file, line; reason is the problem
+    SESSION_OPENED = "session.opened"  # service, address, port
+    SESSION_REFUSED = "session.refused"  # service, address
+    SESSION_CLOSED = "session.closed"  # service, address, helo, tls, login, accepted, refused, commands, seconds
+    TLS_FAILED = "tls.failed"  # address
+    LOGIN_ACCEPTED = "login.accepted"  # login, mechanism, address
+    LOGIN_REFUSED = "login.refused"  # login, mechanism, address
+    COMMAND_REFUSED = "command.refused"  # command, reply
+    SENDER_REFUSED = "sender.refused"  # sender, reply
+    RECIPIENT_REFUSED = "recipient.refused"  # recipient, reply
+    MESSAGE_REFUSED = "message.refused"  # sender, recipients, size, reply
+    MESSAGE_ACCEPTED = "message.accepted"  # sender, recipients, size, message_id, place, batch
+    ATTEMPT_STARTED = "attempt.started"  # recipients, destination
+    RECIPIENT_DELIVERED = "recipient.delivered"  # recipient, remote, reply, delay
+    RECIPIENT_DEFERRED = "recipient.deferred"  # recipient, remote, reply, status, attempts, next
+    RECIPIENT_FAILED = "recipient.failed"  # recipient, remote, reply, status, report
+    RECIPIENT_ENDED = "recipient.ended"  # recipient: ended without report or delivery, for the reason given
+    MESSAGE_HELD = "message.held"  # recipient
+    ROUTE_FOUND = "route.found"  # destination, hosts
+    REPORT_QUEUED = "report.queued"  # about, action, recipient
+    DISK_LOW = "disk.low"  # path, octets, inodes
+    DISK_RECOVERED = "disk.recovered"  # path
+    VOLUME_SUSPECT = "volume.suspect"  # path
+    VOLUME_RECOVERED = "volume.recovered"  # path
+    SPOOL_OPENED = "spool.opened"  # path, messages, recovered
+    SPOOL_SUSPECT = "spool.suspect"  # path
+    SPOOL_UNWRITABLE = "spool.unwritable"  # what became of a message could not be recorded; is tried again
+    HISTORY_SUSPECT = "history.suspect"  # path, lost: events of so many go into the log alone
+    HISTORY_RECOVERED = "history.recovered"  # path, lost
+    FAULT = "fault"  # where, traceback: a bug of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, at wall time `time`."""
+
+    time: float
+    kind: Kind
+    level: Level = Level.INFO
+    session: str = ""
+    queue_id: str = ""
+    reason: Reason | None = None
+    fields: Mapping[str, Value] = field(default_factory=dict)

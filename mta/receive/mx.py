@@ -1,0 +1,76 @@
+"""The rules of mx: mail from other servers, for our domains only (RFC 5321 §3.6, §7.9).
+
+Nobody logs in here. A recipient is taken when its domain is ours and the mailbox exists, refused with 550 5.1.1 where
+it does not, and with 550 5.7.1 where the domain is not ours: no local-part means anything to us but the mailbox it
+names, so the percent hack, bang paths and quoted routes are names that do not exist. A source route is refused, not
+followed (RFC 5321 appendix C allows that). Which reply it is, is decided at RCPT, so no bounce is ever owed to a
+forged sender.
+"""
+
+from __future__ import annotations
+
+from mta.mail.reason import Reason
+from mta.message.header import delivered_before, received_count
+from mta.receive.reception import Conversation, Reception, Transaction
+from mta.receive.verdict import LOOP, MAIL_OK, Verdict, no_such_mailbox, relaying_denied
+from mta.settings.directory import NotLocal, Unknown
+from mta.settings.expansion import Addressed, expand
+from mta.smtp import status
+from mta.smtp.event import Authenticate, Mail, Rcpt
+from mta.smtp.extension import Offer
+from mta.smtp.reply import reply
+
+_NO_LOGIN = Verdict(
+    reply(502, status.INVALID_COMMAND, "No authentication here; use the submission service"),
+    Reason("mx offers no AUTH", "RFC 6409 §3.1"),
+)
+
+
+class Mx:
+    """Answers for the service ``mx``."""
+
+    name = "mx"
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    def offer(self, conversation: Conversation) -> Offer:
+        """What is offered to this peer now."""
+        settings = self._reception.settings
+        return Offer(
+            starttls=self._reception.tls_ready and conversation.peer.tls is None,
+            lenient_line_ends=settings.mx.lenient(conversation.peer.address),
+        )
+
+    def mail(self, conversation: Conversation, event: Mail) -> Verdict:
+        """Judge MAIL: everybody may send here."""
+        return MAIL_OK
+
+    def rcpt(
+        self, conversation: Conversation, transaction: Transaction, event: Rcpt
+    ) -> Verdict | tuple[Addressed, ...]:
+        """Judge RCPT: ours and existing, or refused."""
+        named = event.mailbox
+        resolution = self._reception.settings.directory.resolve(named)
+        if isinstance(resolution, NotLocal):
+            return Verdict(relaying_denied(named), resolution.reason)
+        if event.source_route:
+            return Verdict(relaying_denied(named), Reason("source routes are not followed", "RFC 5321 §3.6.1"))
+        if isinstance(resolution, Unknown):
+            return Verdict(no_such_mailbox(named), resolution.reason)
+        return expand(named, resolution, self._reception.destination)
+
+    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
+        """Judge the head of the message: loops are cut (RFC 5321 §6.3)."""
+        hops, most = received_count(head), self._reception.settings.limits.received_fields
+        if hops > most:
+            return Verdict(LOOP, Reason(f"{hops} Received fields, {most} allowed", "RFC 5321 §6.3"))
+        if len(transaction.addressed) == 1:
+            mailbox = transaction.addressed[0].recipient.mailbox
+            if delivered_before(head, mailbox):
+                return Verdict(LOOP, Reason(f"{mailbox} has had this message before", "Delivered-To"))
+        return b""
+
+    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
+        """Never asked: AUTH is not offered."""
+        return _NO_LOGIN

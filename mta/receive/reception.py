@@ -1,0 +1,118 @@
+"""What every session of a worker shares, and what one session and one transaction know.
+
+`Reception.settings` is swapped by a reload: whoever reads it reads what holds now. A session that is logged in goes on
+when its account was removed, but every MAIL asks for the account again and is refused from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mta.auth.checker import Checker
+from mta.disk.port import Disk
+from mta.mail.queueid import Chance, new_queue_id
+from mta.mail.reason import Reason
+from mta.net.peer import Peer
+from mta.observe.journal import Journal
+from mta.receive.commit import Commit
+from mta.receive.rate import HourlyRate
+from mta.receive.staging import Staging
+from mta.receive.verdict import Verdict
+from mta.settings.directory import Account
+from mta.settings.expansion import Addressed, Destination
+from mta.settings.sections import NetworkSettings, Settings
+from mta.smtp.address import Mailbox
+from mta.smtp.event import Authenticate, Mail, Rcpt
+from mta.smtp.extension import Offer
+
+
+@dataclass(slots=True)
+class Reception:
+    """What sessions share."""
+
+    settings: Settings
+    commit: Commit
+    checker: Checker
+    journal: Journal
+    disk: Disk
+    chance: Chance
+    destination: Destination
+    shard: Callable[[], int]
+    low: Callable[[], Reason | None]
+    """Why there is too little space for more mail; None while there is enough."""
+    rate: HourlyRate
+    staging: str
+    """Directory for content that is too large for memory."""
+    tls_ready: bool
+    """Whether there is a certificate."""
+
+    def new_id(self) -> str:
+        """A new queue id, or a session's: the same form, so that both sort by time."""
+        return new_queue_id(self.journal.wall(), self.shard(), self.chance)
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What one session has learnt."""
+
+    peer: Peer
+    helo: str = ""
+    extended: bool = False
+    account: Account | None = None
+    """Who logged in."""
+    network: NetworkSettings | None = None
+    """The named network of a peer at submission."""
+    accepted: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One mail transaction (RFC 5321 §3.3)."""
+
+    reverse_path: Mailbox | None
+    body: str
+    smtputf8: bool
+    why: Reason
+    """Why MAIL was accepted: which rule, whose address."""
+    named: list[Mailbox] = field(default_factory=list)
+    """The forward-paths that were accepted, as RCPT said them."""
+    addressed: list[Addressed] = field(default_factory=list)
+    """Where they lead to, each once."""
+    known: set[Mailbox] = field(default_factory=set)
+    staging: Staging | None = None
+    queue_id: str = ""
+    at: float = 0.0
+    refusal: Verdict | None = None
+    """What the head of the message was refused for."""
+    message_id: str = ""
+
+
+class ServiceRules(Protocol):
+    """In what mx and smtpd differ."""
+
+    name: str
+
+    def offer(self, conversation: Conversation) -> Offer:
+        """What is offered to this peer now."""
+        ...
+
+    def mail(self, conversation: Conversation, event: Mail) -> Verdict:
+        """Judge MAIL."""
+        ...
+
+    def rcpt(
+        self, conversation: Conversation, transaction: Transaction, event: Rcpt
+    ) -> Verdict | tuple[Addressed, ...]:
+        """Judge RCPT: a refusal, or where the mailbox leads to."""
+        ...
+
+    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
+        """Judge the head of the message: a refusal, or header fields to put in front (with CRLF)."""
+        ...
+
+    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
+        """Judge AUTH; on success `conversation.account` is set."""
+        ...

@@ -1,0 +1,162 @@
+"""The rules of smtpd: submission by people and programs (RFC 6409).
+
+Nobody sends without a login, save named networks as their own senders. Who logged in as alice sends as alice: the
+reverse-path and every address of From must belong to the login, through its mailbox, an alias, or an exception in
+``domain.toml``. A missing Date and Message-ID are added; nothing else of a message is touched (RFC 6409 §8).
+"""
+
+from __future__ import annotations
+
+from mta.auth.checker import Accepted, Refused
+from mta.mail.reason import Reason
+from mta.message.header import received_count
+from mta.message.identify import From, from_mailboxes, missing_fields
+from mta.observe.event import Kind, Level
+from mta.receive.reception import Conversation, Reception, Transaction
+from mta.receive.verdict import LOOP, Verdict, no_such_mailbox
+from mta.settings.directory import Unknown
+from mta.settings.expansion import Addressed, look_up
+from mta.smtp import status
+from mta.smtp.address import Mailbox
+from mta.smtp.event import Authenticate, Mail, Rcpt
+from mta.smtp.extension import Offer
+from mta.smtp.reply import Reply, reply
+
+AUTH_FIRST = reply(530, status.AUTH_REQUIRED, "Authentication required")
+LOGGED_IN = reply(235, status.SECURITY_OK, "Welcome")
+WRONG = reply(535, status.AUTH_FAILED, "User name or password is wrong")
+NOT_NOW = reply(454, status.AUTH_TEMPORARY, "Cannot check passwords now; try again later")
+ACCOUNT_GONE = reply(530, status.AUTH_REQUIRED, "This account is no longer here")
+TOO_MANY_MESSAGES = reply(450, status.TOO_MUCH, "Too many messages from your network this hour; try again later")
+TOO_MANY_RECIPIENTS = reply(452, status.TOO_MANY_RECIPIENTS, "Too many recipients for mail without a login")
+
+_MECHANISMS = ("PLAIN", "LOGIN")
+_SENDER_OK = reply(250, status.SENDER_OK, "Sender OK")
+
+
+class Smtpd:
+    """Answers for the service ``smtpd``."""
+
+    name = "smtpd"
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    def offer(self, conversation: Conversation) -> Offer:
+        """What is offered to this peer now; a named network's rights are settled here."""
+        network = conversation.network = self._reception.settings.smtpd.network(conversation.peer.address)
+        return Offer(
+            starttls=self._reception.tls_ready and conversation.peer.tls is None,
+            mechanisms=_MECHANISMS,
+            auth_without_tls=network is not None and network.auth_without_tls,
+            lenient_line_ends=network is not None and network.lenient_line_ends,
+        )
+
+    def mail(self, conversation: Conversation, event: Mail) -> Verdict:
+        """Judge MAIL: a login, and a reverse-path that belongs to it."""
+        account = conversation.account
+        if account is None:
+            return self._without_login(conversation, event)
+        directory = self._reception.settings.directory
+        if directory.account(account.login) is None:
+            return Verdict(ACCOUNT_GONE, Reason(f"{account.login} was removed", "reload"))
+        if event.reverse_path is None:
+            return Verdict(_SENDER_OK, Reason(f"{account.login} sends a notification", account.source))
+        owned = directory.owns(account.login, event.reverse_path)
+        if owned is None:
+            why = Reason(f"{event.reverse_path} does not belong to {account.login}", account.source)
+            return Verdict(_not_yours(553, event.reverse_path, "sender"), why)
+        return Verdict(_SENDER_OK, owned)
+
+    def _without_login(self, conversation: Conversation, event: Mail) -> Verdict:
+        network = conversation.network
+        if network is None or not network.submit_without_login:
+            return Verdict(AUTH_FIRST, Reason("no login", "RFC 6409 §4.3"))
+        if not self._network_owns(conversation, event.reverse_path):
+            why = Reason(f"{event.reverse_path} is no sender of network {network.name}", network.source)
+            return Verdict(_not_yours(553, event.reverse_path, "sender"), why)
+        if not self._reception.rate.take(network.source, network.messages_per_hour):
+            why = Reason(f"{network.messages_per_hour} messages an hour are allowed", network.source)
+            return Verdict(TOO_MANY_MESSAGES, why)
+        return Verdict(_SENDER_OK, Reason(f"network {network.name} may send without a login", network.source))
+
+    def _network_owns(self, conversation: Conversation, mailbox: Mailbox | None) -> bool:
+        network = conversation.network
+        if network is None or mailbox is None:
+            return False
+        return any(pattern.matches(mailbox) for pattern in network.senders)
+
+    def rcpt(
+        self, conversation: Conversation, transaction: Transaction, event: Rcpt
+    ) -> Verdict | tuple[Addressed, ...]:
+        """Judge RCPT: anybody elsewhere, and who exists here."""
+        network = conversation.network
+        if conversation.account is None and network is not None and len(transaction.named) >= network.recipients:
+            why = Reason(f"{network.recipients} recipients are allowed", network.source)
+            return Verdict(TOO_MANY_RECIPIENTS, why)
+        resolution, addressed = look_up(self._reception.settings.directory, event.mailbox, self._reception.destination)
+        if isinstance(resolution, Unknown):
+            return Verdict(no_such_mailbox(event.mailbox), resolution.reason)
+        return addressed
+
+    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
+        """Judge From, cut loops, and add what is missing (RFC 6409 §8.1, §8.2)."""
+        hops, most = received_count(head), self._reception.settings.limits.received_fields
+        if hops > most:
+            return Verdict(LOOP, Reason(f"{hops} Received fields, {most} allowed", "RFC 5321 §6.3"))
+        refused = self._judge_from(conversation, from_mailboxes(head))
+        if refused is not None:
+            return refused
+        settings = self._reception.settings
+        return missing_fields(head, transaction.queue_id, settings.hostname, transaction.at)
+
+    def _judge_from(self, conversation: Conversation, found: From) -> Verdict | None:
+        if found.fault:
+            text = f"The From field cannot be read: {found.fault}"
+            return Verdict(reply(550, status.REFUSED, text), Reason(found.fault, "RFC 5322 §3.6.2"))
+        account, directory = conversation.account, self._reception.settings.directory
+        for mailbox in found.mailboxes:
+            if account is not None and directory.owns(account.login, mailbox) is None:
+                why = Reason(f"From: {mailbox} does not belong to {account.login}", account.source)
+                return Verdict(_not_yours(550, mailbox, "From"), why)
+            if account is None and not self._network_owns(conversation, mailbox):
+                return Verdict(
+                    _not_yours(550, mailbox, "From"),
+                    Reason(f"From: {mailbox} is no sender of this network", "[smtpd.network]"),
+                )
+        return None
+
+    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
+        """Judge AUTH. An authorization identity other than the login's is refused (RFC 4616 §2)."""
+        address = conversation.peer.address
+        verdict = await self._reception.checker.authenticate(event.login, event.password, address)
+        match verdict:
+            case Accepted(account=account):
+                if event.authorization_identity and not self._same(event.authorization_identity, account.login):
+                    why = Reason(f"{account.login} may not act as {event.authorization_identity}", "RFC 4616 §2")
+                    answer = WRONG
+                else:
+                    conversation.account = account
+                    why, answer = verdict.reason, LOGGED_IN
+            case Refused():
+                why, answer = verdict.reason, WRONG
+            case _:
+                why, answer = verdict.reason, NOT_NOW
+        self._reception.journal.note(
+            Kind.LOGIN_ACCEPTED if answer is LOGGED_IN else Kind.LOGIN_REFUSED,
+            why,
+            level=Level.INFO if answer is LOGGED_IN else Level.NOTICE,
+            session=conversation.peer.session,
+            login=event.login,
+            mechanism=event.mechanism,
+            address=address,
+        )
+        return Verdict(answer, why)
+
+    def _same(self, identity: str, login: str) -> bool:
+        account = self._reception.settings.directory.account(identity)
+        return account is not None and account.login == login
+
+
+def _not_yours(code: int, mailbox: Mailbox | None, what: str) -> Reply:
+    return reply(code, status.REFUSED, f"<{mailbox or ''}>: you may not use this {what} address")

@@ -1,0 +1,122 @@
+"""How many attempts run at once, to one destination and in all, and when a destination rests – pure.
+
+A destination that answered no connection rests: what waits for it is not tried one by one against a dead host, it
+is deferred with the same reason. The first attempt after the rest is alone; only when it gets through does the
+destination have its full width again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from mta.mail.outcome import Deferred, Outcome
+from mta.mail.reason import Reason
+
+J = TypeVar("J")
+
+NETWORK = 4
+"""Subject of the statuses that speak of network and routing (RFC 3463 §3.5)."""
+
+
+def unreachable(outcomes: Mapping[int, Outcome]) -> Reason | None:
+    """The reason why a whole destination was out of reach; None when it was reached, or the cause is ours."""
+    reason: Reason | None = None
+    for outcome in outcomes.values():
+        if not isinstance(outcome, Deferred) or outcome.local or outcome.status.subject != NETWORK:
+            return None
+        reason = outcome.reason
+    return reason
+
+
+@dataclass(slots=True)
+class _Lane(Generic[J]):
+    """The jobs of one destination."""
+
+    waiting: deque[J] = field(default_factory=deque)
+    running: int = 0
+    width: int = 0
+    rests_until: float = 0.0
+    reason: Reason | None = None
+
+
+class Pace(Generic[J]):
+    """Jobs by destination. `total` and `width` bound the attempts that run at once, in all and to one destination.
+
+    Empty destinations are forgotten unless they rest, so the table is as large as the queue in memory plus the
+    destinations that were unreachable lately.
+    """
+
+    def __init__(self, total: int, width: int) -> None:
+        self.total = total
+        self.width = width
+        self.running = 0
+        self.waiting = 0
+        self._lanes: dict[str, _Lane[J]] = {}
+        self._turn: deque[str] = deque()  # destinations with waiting jobs, served in turn
+
+    @property
+    def destinations(self) -> list[str]:
+        """The names that are remembered."""
+        return list(self._lanes)
+
+    def add(self, destination: str, job: J) -> None:
+        """Put a job behind the others of its destination."""
+        lane = self._lanes.get(destination)
+        if lane is None:
+            lane = self._lanes[destination] = _Lane(width=self.width)
+        if not lane.waiting:
+            self._turn.append(destination)
+        lane.waiting.append(job)
+        self.waiting += 1
+
+    def ready(self, now: float) -> Iterator[tuple[str, J, Reason | None]]:
+        """Take the jobs that may start at monotonic `now`.
+
+        One that comes with a Reason is not to be tried: its destination rests.
+        """
+        blocked: list[str] = []
+        while self._turn and self.running < self.total:
+            destination = self._turn.popleft()
+            lane = self._lanes[destination]
+            resting = lane.reason if lane.rests_until > now else None
+            if resting is None and lane.running >= lane.width:
+                blocked.append(destination)
+                continue
+            job = lane.waiting.popleft()
+            self.waiting -= 1
+            if lane.waiting:
+                self._turn.append(destination)
+            lane.running += 1
+            self.running += 1
+            yield destination, job, resting
+        self._turn.extendleft(reversed(blocked))
+
+    def reached(self, destination: str) -> None:
+        """The destination answered: it has its full width."""
+        lane = self._lanes[destination]
+        lane.width, lane.rests_until, lane.reason = self.width, 0.0, None
+
+    def unreached(self, destination: str, until: float, reason: Reason) -> None:
+        """The destination did not answer: it rests until monotonic `until`, then one attempt goes first."""
+        lane = self._lanes[destination]
+        lane.width, lane.rests_until, lane.reason = 1, until, reason
+
+    def ended(self, destination: str, now: float) -> None:
+        """A job that `ready` gave is over."""
+        lane = self._lanes[destination]
+        lane.running -= 1
+        self.running -= 1
+        if not lane.waiting and not lane.running and lane.rests_until <= now:
+            del self._lanes[destination]
+
+    def forget_rested(self, now: float) -> None:
+        """Forget the destinations whose rest is over and for which nothing waits."""
+        for destination in [
+            name
+            for name, lane in self._lanes.items()
+            if not lane.waiting and not lane.running and lane.rests_until <= now
+        ]:
+            del self._lanes[destination]

@@ -1,0 +1,22 @@
+"""What a way of delivery is to the queue: `local` puts into Maildirs, `remote` speaks SMTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Protocol
+
+from mta.mail.outcome import Outcome
+from mta.spool.port import QueuedMessage, QueuedRecipient
+
+
+class Delivery(Protocol):
+    """Makes one attempt at a message for those of its recipients that share a destination."""
+
+    def deliver(
+        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+    ) -> Awaitable[Mapping[int, Outcome]]:
+        """Return an `Outcome` for each recipient by its number; never raises for a cause on the other side.
+
+        An exception is a bug of ours: the caller notes it and defers with `local` set.
+        """
+        ...

@@ -1,0 +1,91 @@
+"""The control socket: how the operator's commands reach the daemon (``{state}/control.sock``, mode 0600).
+
+One request is a line of JSON, ``{"command": "reload"}``; its answer another, ``{"ok": true, …}`` or ``{"ok": false,
+"error": "…"}``. Who may open the socket may do everything with the queue; the directory and mode decide that.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet import protocol
+from twisted.protocols.basic import LineOnlyReceiver
+
+from mta.observe.journal import Journal
+
+Command = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Carries out a request; its result goes into the answer. Raises CommandRefused."""
+
+_REQUEST_MAXIMUM = 64 * 1024
+"""Octets of a request."""
+_CLIENT_TIMEOUT = 60.0
+"""Seconds that a command waits for its answer."""
+
+
+class CommandRefused(Exception):
+    """The daemon says no; the text is for the operator."""
+
+
+class ControlProtocol(LineOnlyReceiver):
+    """One operator."""
+
+    delimiter = b"\n"
+    MAX_LENGTH = _REQUEST_MAXIMUM
+
+    def __init__(self, commands: Mapping[str, Command], journal: Journal) -> None:
+        self._commands = commands
+        self._journal = journal
+
+    def lineReceived(self, line: bytes) -> None:
+        """Carry out one request."""
+        try:
+            request = json.loads(line)
+            command = self._commands[request["command"]]
+        except (ValueError, KeyError, TypeError):
+            known = ", ".join(sorted(self._commands))
+            self._answer({"ok": False, "error": f'a request is {{"command": …}} with one of: {known}'})
+            return
+        try:
+            self._answer({"ok": True, **command(request)})
+        except CommandRefused as refused:
+            self._answer({"ok": False, "error": str(refused)})
+        except Exception as error:
+            self._journal.fault("control", error)
+            self._answer({"ok": False, "error": f"internal error: {error}"})
+
+    def _answer(self, value: dict[str, Any]) -> None:
+        assert self.transport is not None
+        self.transport.write(json.dumps(value).encode() + b"\n")
+
+
+class ControlFactory(protocol.ServerFactory):
+    """Listens for operators."""
+
+    noisy = False
+
+    def __init__(self, commands: Mapping[str, Command], journal: Journal) -> None:
+        self._commands = commands
+        self._journal = journal
+
+    def buildProtocol(self, addr: object) -> ControlProtocol:
+        """Take an operator."""
+        return ControlProtocol(self._commands, self._journal)
+
+
+def ask(path: str, command: str, **arguments: object) -> dict[str, Any]:
+    """Send one command from outside the daemon and wait for the answer.
+
+    Raises OSError where nobody listens, CommandRefused where the daemon says no.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_CLIENT_TIMEOUT)
+        connection.connect(path)
+        connection.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+        with connection.makefile("rb") as answers:
+            answer: dict[str, Any] = json.loads(answers.readline() or b'{"ok": false, "error": "no answer"}')
+    if not answer.pop("ok"):
+        raise CommandRefused(answer.get("error", "no reason given"))
+    return answer

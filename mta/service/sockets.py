@@ -1,0 +1,86 @@
+"""Listening sockets: made once by the parent, or handed over by systemd, before anything else is done.
+
+A socket from systemd is found by its name (``FileDescriptorName=``, sd_listen_fds(3)); ours are made with
+SO_REUSEADDR, and IPv6 ones take no IPv4, so that ``0.0.0.0`` and ``::`` stand side by side.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mta.settings.sections import Settings
+from mta.settings.values import Listen, SystemdSocket
+
+
+class CannotListen(Exception):
+    """A socket could not be had; the text says which, why, and what to do. The daemon does not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A socket that listens for one service. `implicit_tls`: TLS comes before the greeting."""
+
+    service: str
+    implicit_tls: bool
+    socket: socket.socket
+    name: str
+    """``127.0.0.1:25`` or ``systemd:mx``."""
+
+
+def wanted(settings: Settings) -> list[tuple[str, bool, Listen]]:
+    """Say what listens where: service, implicit TLS, address."""
+    mx, smtpd = settings.mx, settings.smtpd
+    out: list[tuple[str, bool, Listen]] = []
+    if mx.enabled:
+        out += [("mx", False, listen) for listen in mx.listen]
+    if smtpd.enabled:
+        out += [("smtpd", False, listen) for listen in smtpd.submission]
+        out += [("smtpd", True, listen) for listen in smtpd.submissions]
+    return out
+
+
+def open_sockets(settings: Settings, inherited: Mapping[str, int]) -> list[Listening]:
+    """Open every socket that is wanted; `inherited` maps systemd's names to descriptors. Raises CannotListen."""
+    problems: list[str] = []
+    opened: list[Listening] = []
+    for service, implicit_tls, listen in wanted(settings):
+        try:
+            made = _sockets(listen, inherited, settings.connections.backlog)
+            opened += [Listening(service, implicit_tls, each, str(listen)) for each in made]
+        except OSError as error:
+            hint = "; give the process CAP_NET_BIND_SERVICE or use systemd sockets" if error.errno == 13 else ""
+            problems.append(f"{service} cannot listen on {listen}: {error.strerror or error}{hint}")
+    if problems:
+        close(opened)
+        raise CannotListen("\n".join(problems))
+    return opened
+
+
+def close(opened: Iterable[Listening]) -> None:
+    """Close sockets."""
+    for listening in opened:
+        listening.socket.close()
+
+
+def _sockets(listen: Listen, inherited: Mapping[str, int], backlog: int) -> list[socket.socket]:
+    if isinstance(listen, SystemdSocket):
+        if listen.name not in inherited:
+            raise OSError(f"systemd handed over no socket of that name (it has: {', '.join(inherited) or 'none'})")
+        return [socket.socket(fileno=inherited[listen.name])]
+    found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    made: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in found:
+            made.append(socket.socket(family, kind, protocol))
+            made[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                made[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made[-1].bind(address)
+            made[-1].listen(backlog)
+    except OSError:
+        for each in made:
+            each.close()
+        raise
+    return made

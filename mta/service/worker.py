@@ -1,0 +1,308 @@
+"""A worker: the whole path of mail in one process – mx, smtpd, relay, and one spool shard.
+
+It is put together from `Settings` here and nowhere else: every port of the other packages (clock, chance, disk,
+threads, connections, names) gets the real thing from this module. A reload swaps the settings that the parts ask for
+at each use; what they took at the start (see `FIXED`) needs a restart.
+
+Order of the start: spool (its lock says that nobody else runs), staging, relay, then the sockets. Order of the stop:
+sockets, sessions (those in a transaction may end it), relay, Maildirs, spool, history.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from twisted.internet import defer, endpoints, threads
+from twisted.python.threadpool import ThreadPool
+
+from mta.auth.checker import Checker
+from mta.disk.port import Disk, RunInThread
+from mta.disk.posix import PosixDisk
+from mta.dns.cache import Cache, CacheLimits
+from mta.dns.resolver import StubResolver, nameservers
+from mta.dns.routing import Own, Router, RoutingLimits, destination
+from mta.dns.transport import Transport
+from mta.mail.tlsinfo import TlsInfo
+from mta.maildir.store import MaildirStore, Ownership
+from mta.net.admission import Admission
+from mta.net.peer import Peer, network_of
+from mta.net.server import SMTPServerFactory
+from mta.observe.event import Kind, Level
+from mta.observe.journal import Journal
+from mta.receive.commit import Commit
+from mta.receive.mx import Mx
+from mta.receive.rate import HourlyRate
+from mta.receive.reception import Reception, ServiceRules
+from mta.receive.session import ReceivingSession
+from mta.receive.smtpd import Smtpd
+from mta.relay.bounce import Bouncer
+from mta.relay.local import LocalDelivery
+from mta.relay.queue import RelayQueue
+from mta.relay.remote import RemoteDelivery
+from mta.service.sockets import Listening
+from mta.settings.expansion import Addressed, look_up
+from mta.settings.sections import MaildirSettings, Settings, TlsSettings
+from mta.smtp.address import Mailbox
+from mta.smtp.extension import Offer
+from mta.smtp.server import ServerSession
+from mta.spool.reserve import Reserve
+from mta.spool.spools import Spools
+from mta.tls.context import ClientContexts, ServerContexts, describe
+
+STOP_SECONDS = 20.0
+"""How long a stop waits for transactions under way before their connections are closed."""
+
+_NO_TIMEOUT = 3600.0
+"""Seconds; the deadline of a connection is the relay's, this one never comes first."""
+
+FIXED = (
+    "state",
+    "mail",
+    "workers",
+    "mx.listen",
+    "smtpd.submission",
+    "smtpd.submissions",
+    "spool",
+    "maildir",
+    "history",
+)
+"""Settings that a reload does not change."""
+
+
+class Worker:
+    """One worker. `start` raises what keeps it from starting: `SpoolInUse`, OSError, sqlite3.Error, SettingsRefused."""
+
+    def __init__(self, number: int, settings: Settings, reactor: Any, journal: Journal) -> None:
+        self.number = number
+        self.settings = settings
+        self._reactor = reactor
+        self._journal = journal
+        self._chance = SystemRandom()
+        self._disk: Disk = PosixDisk()
+        self._passwords = ThreadPool(0, settings.auth.pool_threads, "passwords")
+        self._ports: list[Any] = []
+        self._factories: list[SMTPServerFactory] = []
+        self._tls = _Tls(settings.tls)
+
+    # Start
+
+    def start(self, listening: Sequence[Listening]) -> None:
+        """Open everything, and listen on `listening` last."""
+        settings, reactor, journal = self.settings, self._reactor, self._journal
+        self._passwords.start()
+        run: RunInThread = _runner(reactor, reactor.getThreadPool())
+        self._spool = Spools(
+            f"{settings.state}/spool",
+            self._disk,
+            run,
+            journal,
+            reactor.seconds,
+            settings.queue.longest_retry,
+            settings.spool.inline_maximum,
+            self.number,
+            settings.workers,
+        )
+        self._spool.open()
+        staging = self._open_staging()
+        self._store = MaildirStore(
+            self._disk, _ownership(settings.maildir), run_in_thread=run, clock=reactor, journal=journal
+        )
+        self._build_relay()
+        reserve = Reserve(
+            self._disk,
+            settings.state,
+            settings.spool.reserve,
+            settings.spool.reserve_inodes,
+            reactor.seconds,
+            journal,
+        )
+        self._reception = Reception(
+            settings,
+            Commit(self._store, self._spool, self._relay.room, self._relay.hand_over),
+            Checker(
+                lambda: self.settings,
+                reactor,
+                _runner(reactor, self._passwords),
+                network_of,
+                journal,
+                secrets.token_bytes(32),
+            ),
+            journal,
+            self._disk,
+            self._chance,
+            self._destination,
+            lambda: self._spool.shard,
+            reserve.low,
+            HourlyRate(reactor.seconds),
+            staging,
+            self._tls.ready,
+        )
+        self._relay.start()
+        self._listen(listening)
+
+    def _open_staging(self) -> str:
+        """Make the directory of staged content, and remove what a crash left there: nobody was promised it."""
+        path = f"{self.settings.state}/staging/{self.number}"
+        self._disk.make_directories(path)
+        for name in self._disk.list(path):
+            self._disk.unlink(f"{path}/{name}")
+        return path
+
+    def _build_relay(self) -> None:
+        settings, reactor, journal, chance = self.settings, self._reactor, self._journal, self._chance
+        dns = settings.dns
+        servers = dns.nameservers or nameservers(_resolv_conf())
+        transport = Transport(reactor, reactor, servers, chance, dns.timeout, dns.tries)
+        self._resolver = StubResolver(transport, Cache(reactor.seconds, CacheLimits(entries=dns.cache_names)))
+        self._router = self._new_router()
+        self._remote = RemoteDelivery(
+            lambda key: self._router.route(key),
+            lambda address, port: endpoints.HostnameEndpoint(reactor, address, port, _NO_TIMEOUT),
+            ClientContexts(),
+            settings.hostname,
+            lambda: self.settings.relay,
+            journal,
+            reactor,
+        )
+        bouncer = Bouncer(
+            settings.hostname,
+            lambda: self._spool.shard,
+            chance,
+            self._address,
+            lambda: self.settings.queue.lifetime,
+        )
+        self._relay = RelayQueue(
+            self._spool,
+            LocalDelivery(self._store, lambda: self.settings.directory),
+            self._remote,
+            bouncer,
+            lambda: self.settings.queue,
+            settings.relay.connections_per_destination,
+            journal,
+            reactor,
+            chance,
+        )
+
+    def _new_router(self) -> Router:
+        settings = self.settings
+        own = Own(frozenset({settings.hostname.lower()}))
+        limits = RoutingLimits(allow_loopback=settings.dns.allow_loopback)
+        return Router(self._resolver, own, settings.relay, self._chance, limits)
+
+    def _destination(self, mailbox: Mailbox) -> str:
+        return destination(mailbox, self.settings.relay)
+
+    def _address(self, mailbox: Mailbox) -> tuple[Addressed, ...]:
+        return look_up(self.settings.directory, mailbox, self._destination)[1]
+
+    def _listen(self, listening: Sequence[Listening]) -> None:
+        connections = self.settings.connections
+        admission = Admission(lambda: (self.settings.connections.total, self.settings.connections.per_network))
+        rules: dict[str, ServiceRules] = {"mx": Mx(self._reception), "smtpd": Smtpd(self._reception)}
+        for each in listening:
+            factory = SMTPServerFactory(
+                each.service,
+                self._reactor,
+                self._journal,
+                admission,
+                self._new_session,
+                self._reception.new_id,
+                _opener(self._reception, rules[each.service]),
+                self._tls,
+                each.implicit_tls,
+            )
+            self._factories.append(factory)
+            each.socket.setblocking(False)
+            port = self._reactor.adoptStreamPort(each.socket.fileno(), each.socket.family, factory)
+            # Twisted takes one connection a turn by default: a burst would wait behind everything else.
+            port.numberAccepts = min(connections.backlog, 100)
+            self._ports.append(port)
+            self._journal.note(
+                Kind.SERVICE_STARTED, level=Level.NOTICE, service=each.service, listen=each.name, tls=each.implicit_tls
+            )
+
+    def _new_session(self) -> ServerSession:
+        return ServerSession(self.settings.hostname, Offer(), self.settings.limits)
+
+    # Reload
+
+    def check(self, settings: Settings) -> None:
+        """Find what `load` could not: a certificate that cannot be used. Raises SettingsRefused."""
+        _Tls(settings.tls)
+
+    def reload(self, settings: Settings) -> None:
+        """Use `settings` from now on. Sessions go on; what they ask for next they find in the new settings."""
+        self._tls.reload(settings.tls)
+        self.settings = self._reception.settings = settings
+        self._reception.tls_ready = self._tls.ready
+        self._router = self._new_router()
+
+    # Stop
+
+    async def stop(self) -> None:
+        """Stop in order; what is not committed by then was never acknowledged."""
+        for port in self._ports:
+            await defer.maybeDeferred(port.stopListening)
+        sessions = defer.DeferredList([factory.stop() for factory in self._factories])
+        sessions.addTimeout(STOP_SECONDS, self._reactor, lambda _, __: None)
+        await sessions
+        for factory in self._factories:
+            factory.abort()
+        await self._relay.stop()
+        await self._remote.stop()
+        await self._store.idle()
+        await self._spool.close()
+        self._passwords.stop()
+        self._journal.note(Kind.SERVICE_STOPPED, level=Level.NOTICE)
+
+
+class _Tls:
+    """TLS of our services, where there is a certificate."""
+
+    def __init__(self, settings: TlsSettings) -> None:
+        self.reload(settings)
+
+    def reload(self, settings: TlsSettings) -> None:
+        self._contexts = ServerContexts(settings) if settings.certificate else None
+
+    @property
+    def ready(self) -> bool:
+        return self._contexts is not None
+
+    def context(self) -> Any:
+        assert self._contexts is not None, "STARTTLS is not offered without a certificate"
+        return self._contexts.context()
+
+    def describe(self, transport: Any) -> TlsInfo:
+        return describe(transport)
+
+
+def _runner(reactor: Any, pool: Any) -> RunInThread:
+    def run(function: Callable[..., Any], /, *args: object) -> defer.Deferred[Any]:
+        return threads.deferToThreadPool(reactor, pool, function, *args)
+
+    return run
+
+
+def _opener(reception: Reception, rules: ServiceRules) -> Callable[[Peer, ServerSession], ReceivingSession]:
+    return lambda peer, session: ReceivingSession(reception, rules, peer, session)
+
+
+def _ownership(maildir: MaildirSettings) -> Ownership:
+    uid = pwd.getpwnam(maildir.owner).pw_uid if maildir.owner else os.getuid()
+    gid = grp.getgrnam(maildir.group).gr_gid if maildir.group else -1
+    return Ownership(uid, gid, maildir.mode, maildir.directory_mode)
+
+
+def _resolv_conf() -> str:
+    try:
+        return Path("/etc/resolv.conf").read_text()
+    except OSError:
+        return ""

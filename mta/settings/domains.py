@@ -1,0 +1,373 @@
+"""``etc/domains``: a directory is a domain, with the files ``users``, ``aliases`` and ``domain.toml``, all optional.
+
+``users`` has lines of Dovecot's passwd-file, ``user:{SCHEME}hash:uid:gid:gecos:home:shell:extra``, so that Dovecot
+serves IMAP from the same file. User and password are used, the rest is not. A user name becomes a directory name and
+Dovecot looks it up in lower case, so it is refused unless it is a plain Dot-string in lower case that starts with a
+letter, a digit or ``_``, without ``/`` and ``|``, of at most 64 octets (RFC 5321 §4.5.3.1.1; robustness row 78).
+
+``aliases`` has lines ``name: target, target``. A name is a local-part of the domain, or ``*`` for all that are not
+there otherwise. A target is an address, or a local-part of the same domain. A line that starts with a blank goes on
+with the line before; ``#`` starts a comment. An alias beside a user of the same name takes that user's mail; it keeps
+a copy by naming the user again: ``alice: alice, bob``. Programs (``|command``) and files are not run or written.
+
+Refused: an alias that leads back to itself, or to a mailbox of ours that is not there; one that leads to more than
+``[aliases]`` allows; a domain whose postmaster does not lead to a user (RFC 5321 §4.5.1), by name, not by ``*``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mta.mail.reason import Reason
+from mta.settings.directory import Account, Directory, Domain, Local
+from mta.settings.locate import locate
+from mta.settings.problem import Problem, quoted
+from mta.settings.sections import AliasSettings, DomainSettings, Settings
+from mta.settings.table import Reading
+from mta.settings.values import fold_local_part, parse_address, parse_host_name
+from mta.settings.verifier import ScramVerifier, parse_verifier
+from mta.smtp.address import POSTMASTER, Mailbox
+from mta.smtp.grammar import DOT_STRING
+
+CATCH_ALL = "*"
+
+_USER_START = re.compile(r"\w")
+_TARGET = re.compile(r'\s*((?:"(?:[^"\\]|\\.)*"|[^",])+?)\s*(?:,|$)')
+_ALIAS = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"|[^\s":]+)\s*:(?P<targets>.*)', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """One line of ``aliases``."""
+
+    name: str
+    targets: tuple[Mailbox, ...]
+    file: str
+    line: int
+
+    @property
+    def source(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A domain as its files say it, before its aliases are followed."""
+
+    name: str
+    path: str
+    settings: DomainSettings
+    users: dict[str, Account] = field(default_factory=dict)
+    aliases: dict[str, _Alias] = field(default_factory=dict)
+
+
+def read_text(path: str, problems: list[Problem]) -> str | None:
+    """Read a file as UTF-8; None, and a problem, where that cannot be done."""
+    try:
+        with open(path, "rb") as file:
+            octets = file.read()
+        return octets.decode()
+    except OSError as error:
+        problems.append(Problem(path, 0, "a file that can be read", f"{error.strerror}"))
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        problems.append(Problem(path, line, "UTF-8", quoted(octets[error.start : error.end])))
+    return None
+
+
+def read_toml(path: str, problems: list[Problem]) -> tuple[Mapping[str, object], Reading] | None:
+    """Read a TOML file; None, and a problem, where it is none."""
+    text = read_text(path, problems)
+    if text is None:
+        return None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Python 3.11 tells the place in words: "… (at line 3, column 5)", "… (at end of document)"
+        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error), re.DOTALL)
+        line = int(found[2]) if found and found[2] else text.count("\n") + 1
+        problems.append(Problem(path, line, "TOML", found[1] if found else str(error)))
+        return None
+    return table, Reading(path, locate(text), problems)
+
+
+def read_directory(path: str, settings: Settings, problems: list[Problem]) -> Directory:
+    """Read all domains below `path`. `settings` gives bounds and the place of the Maildirs."""
+    drafts: dict[str, _Draft] = {}
+    for entry in _entries(path, problems):
+        draft = _read_domain(os.path.join(path, entry), entry, settings, problems)
+        if draft is None:
+            continue
+        if draft.name in drafts:
+            expected = f"one directory for {draft.name}"
+            problems.append(Problem(draft.path, 0, expected, f"another one, {drafts[draft.name].path}"))
+            continue
+        drafts[draft.name] = draft
+    following = _Following(drafts, settings.aliases, problems)
+    domains = [following.domain(draft) for draft in drafts.values()]
+    for draft, domain in zip(drafts.values(), domains, strict=True):
+        _check_postmaster(draft, domain, problems)
+    return Directory(domains, primary_of(drafts, settings), path)
+
+
+def primary_of(names: Iterable[str], settings: Settings) -> str:
+    """Choose the domain that answers for ``<Postmaster>``; empty where there is none."""
+    ordered = sorted(names)
+    if settings.primary_domain:
+        return settings.primary_domain
+    name = settings.hostname
+    while name:
+        if name in ordered:
+            return name
+        name = name.partition(".")[2]
+    return ordered[0] if ordered else ""
+
+
+def _entries(path: str, problems: list[Problem]) -> list[str]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.append(Problem(path, 0, "a directory that can be read", f"{error.strerror}"))
+        return []
+    return [name for name in names if not name.startswith(".")]
+
+
+def _read_domain(path: str, entry: str, settings: Settings, problems: list[Problem]) -> _Draft | None:
+    try:
+        name = parse_host_name(entry)
+    except ValueError:
+        problems.append(Problem(path, 0, "a directory with the name of a domain", quoted(entry)))
+        return None
+    draft = _Draft(name, path, DomainSettings())
+    permissions = os.path.join(path, "domain.toml")
+    reading = None
+    if os.path.lexists(permissions):
+        found = read_toml(permissions, problems)
+        if found is not None:
+            table, reading = found
+            draft.settings = reading.table(DomainSettings, table)
+    users = os.path.join(path, "users")
+    if os.path.lexists(users):
+        _read_users(draft, read_text(users, problems) or "", users, settings, problems)
+    aliases = os.path.join(path, "aliases")
+    if os.path.lexists(aliases):
+        _read_aliases(draft, read_text(aliases, problems) or "", aliases, problems)
+    if reading is not None:
+        for user in draft.settings.senders:
+            if user not in draft.users:
+                reading.problem(("senders", user), f"a user of {name}", quoted(user))
+    return draft
+
+
+def _numbered(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text, from 1. Only LF (after CR or not) ends one: nothing else that `str.splitlines` takes."""
+    for number, line in enumerate(text.split("\n"), 1):
+        yield number, line.removesuffix("\r")
+
+
+def is_user_name(text: str) -> bool:
+    """Whether `text` may be a user and a directory name."""
+    return (
+        DOT_STRING.fullmatch(text) is not None
+        and _USER_START.match(text) is not None
+        and not set("/|") & set(text)
+        and len(text.encode()) <= 64
+        and fold_local_part(text) == text
+    )
+
+
+def _read_users(draft: _Draft, text: str, file: str, settings: Settings, problems: list[Problem]) -> None:
+    for line, content in _numbered(text):
+        if not content.strip() or content.startswith("#"):
+            continue
+        user, colon, rest = content.partition(":")
+        if not colon:
+            problems.append(Problem(file, line, "user:{SCHEME}hash", quoted(content)))
+            continue
+        password = rest.partition(":")[0]
+        if not is_user_name(user):
+            expected = "a user name: letters, digits and . _ + - in lower case, starting with a letter or digit"
+            problems.append(Problem(file, line, expected, quoted(user)))
+            continue
+        if user in draft.users:
+            problems.append(Problem(file, line, "each user once", f"{user} again, see {draft.users[user].source}"))
+            continue
+        try:
+            verifier = parse_verifier(password)
+        except ValueError as error:
+            # not shown: it may be a password in clear text
+            shown = quoted(password.partition("}")[0] + "}…") if password.startswith("{") else "something else"
+            problems.append(Problem(file, line, str(error), shown if password else "nothing"))
+        else:
+            minimum = settings.auth.iterations_minimum
+            if isinstance(verifier, ScramVerifier) and verifier.iterations < minimum:
+                expected = f"{minimum} iterations or more ([auth] iterations_minimum)"
+                problems.append(Problem(file, line, expected, str(verifier.iterations)))
+        draft.users[user] = Account(
+            Mailbox(user, draft.name),
+            password,
+            os.path.join(settings.mail, draft.name, user, "Maildir"),
+            f"{file}:{line}",
+            draft.settings.senders.get(user, ()),
+        )
+
+
+def _read_aliases(draft: _Draft, text: str, file: str, problems: list[Problem]) -> None:
+    logical: list[tuple[int, str]] = []
+    for line, content in _numbered(text):
+        if not content.strip() or content.lstrip().startswith("#"):
+            continue
+        if content[0] in " \t" and logical:
+            logical[-1] = (logical[-1][0], f"{logical[-1][1]} {content.strip()}")
+        else:
+            logical.append((line, content))
+    for line, content in logical:
+        alias = _read_alias(draft, file, line, content, problems)
+        if alias is None:
+            continue
+        if alias.name in draft.aliases:
+            found = f"{alias.name} again, see {draft.aliases[alias.name].source}"
+            problems.append(Problem(file, line, "each name once", found))
+        else:
+            draft.aliases[alias.name] = alias
+
+
+def _read_alias(draft: _Draft, file: str, line: int, content: str, problems: list[Problem]) -> _Alias | None:
+    found = _ALIAS.fullmatch(content.strip())
+    if not found:
+        problems.append(Problem(file, line, "name: target, target", quoted(content)))
+        return None
+    try:
+        name = fold_local_part(parse_address(found["name"] + "@" + draft.name).local_part)
+    except ValueError:
+        problems.append(Problem(file, line, f"a local-part of {draft.name}, or *", quoted(found["name"])))
+        return None
+    targets = []
+    for text in _split(found["targets"]):
+        try:
+            if text.lstrip('"').startswith(("|", "/", ":include:")):
+                raise ValueError(text)
+            target = parse_address(text, draft.name)
+            if target.local_part == CATCH_ALL:
+                raise ValueError(text)
+            targets.append(target)
+        except ValueError:
+            expected = "an address, or a local-part of this domain (commands and files are not enabled)"
+            problems.append(Problem(file, line, expected, quoted(text)))
+    return _Alias(name, tuple(targets), file, line)
+
+
+def _split(targets: str) -> list[str]:
+    """Divide a list at its commas, but for those in quotes; nothing between two is found as an empty target."""
+    out: list[str] = []
+    position = 0
+    while position < len(targets):
+        found = _TARGET.match(targets, position)
+        if not found or found.end() == position:
+            return [*out, targets[position:].strip()]
+        out.append(found[1])
+        position = found.end()
+    return out or [""]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What an address leads to, in order and each once."""
+
+    accounts: dict[Account, None] = field(default_factory=dict)
+    outside: dict[Mailbox, None] = field(default_factory=dict)
+    reasons: dict[Reason, None] = field(default_factory=dict)
+
+    def add(self, other: _Found) -> None:
+        self.accounts.update(other.accounts)
+        self.outside.update(other.outside)
+        self.reasons.update(other.reasons)
+
+    def __len__(self) -> int:
+        return len(self.accounts) + len(self.outside)
+
+    def local(self) -> Local:
+        return Local(tuple(self.accounts), tuple(self.outside), tuple(self.reasons))
+
+
+class _Following:
+    """Follows aliases, each once, over all domains."""
+
+    def __init__(self, drafts: Mapping[str, _Draft], bounds: AliasSettings, problems: list[Problem]) -> None:
+        self._drafts = drafts
+        self._bounds = bounds
+        self._problems = problems
+        self._done: dict[tuple[str, str], _Found] = {}
+
+    def domain(self, draft: _Draft) -> Domain:
+        """Make the domain that is looked up."""
+        addresses = {name: self._user(account).local() for name, account in draft.users.items()}
+        for name in draft.aliases:
+            addresses[name] = self._alias(draft, name, ()).local()
+        catch_all = addresses.pop(CATCH_ALL, None)
+        accounts = tuple(draft.users.values())
+        return Domain(draft.name, draft.path, addresses, accounts, catch_all, draft.settings.separator)
+
+    def _user(self, account: Account) -> _Found:
+        return _Found({account: None}, {}, {Reason(f"{account.login} is a user", account.source): None})
+
+    def _alias(self, draft: _Draft, name: str, above: tuple[tuple[str, str], ...]) -> _Found:
+        here = (draft.name, name)
+        if here in self._done:
+            return self._done[here]
+        alias = draft.aliases[name]
+        found = self._done[here] = _Found()
+        found.reasons[Reason(f"{name}@{draft.name} is an alias", alias.source)] = None
+        for target in alias.targets:
+            found.add(self._target(target, alias, (*above, here)))
+            if len(found) > self._bounds.targets:
+                expected = f"an alias that leads to {self._bounds.targets} addresses or fewer ([aliases] targets)"
+                self._problems.append(Problem(alias.file, alias.line, expected, "more"))
+                break
+        return found
+
+    def _target(self, target: Mailbox, alias: _Alias, above: tuple[tuple[str, str], ...]) -> _Found:
+        draft = self._drafts.get(target.domain)
+        if draft is None:
+            return _Found({}, {target: None}, {})
+        name = self._name(draft, fold_local_part(target.local_part))
+        if name is None:
+            self._problem(alias, f"a mailbox of {draft.name}", f"{target}, which is not there")
+            return _Found()
+        here = (draft.name, name)
+        if name in draft.users and (name not in draft.aliases or here == above[-1]):
+            return self._user(draft.users[name])
+        if here in above:
+            chain = " → ".join(f"{n}@{d}" for d, n in (*above[above.index(here) :], here))
+            self._problem(alias, "aliases that do not lead back to themselves", chain)
+            return _Found()
+        if len(above) > self._bounds.levels:
+            self._problem(alias, f"{self._bounds.levels} levels of aliases or fewer ([aliases] levels)", "more")
+            return _Found()
+        return self._alias(draft, name, above)
+
+    def _name(self, draft: _Draft, folded: str) -> str | None:
+        """The name that answers for a local-part: itself, without its subaddress, or the catch-all."""
+        before = folded.partition(draft.settings.separator)[0] if draft.settings.separator else folded
+        for name in (folded, before, CATCH_ALL):
+            if name in draft.users or name in draft.aliases:
+                return name
+        return None
+
+    def _problem(self, alias: _Alias, expected: str, found: str) -> None:
+        self._problems.append(Problem(alias.file, alias.line, expected, found))
+
+
+def _check_postmaster(draft: _Draft, domain: Domain, problems: list[Problem]) -> None:
+    found = domain.addresses.get(POSTMASTER.local_part)
+    if found is None or not found.accounts:
+        file = os.path.join(draft.path, "aliases")
+        alias = draft.aliases.get(POSTMASTER.local_part)
+        expected = "postmaster: user (RFC 5321 §4.5.1: every domain has one)"
+        problems.append(Problem(file, alias.line if alias else 0, expected, "none that leads to a user"))

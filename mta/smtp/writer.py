@@ -1,0 +1,87 @@
+"""Content as it goes over the wire after 354: dot-stuffed, ended, only CRLF at line ends (RFC 5321 §4.5.2).
+
+Law: our client never writes a bare CR or LF in DATA. Content that holds one is refused with `BareLineEnd` before the
+first octet of it leaves; it is not repaired, because what a repair gives is another message. A final line without
+CRLF is ended, which RFC 5321 §4.1.1.4 asks of the sender.
+
+Knowingly not here: 8-bit and long lines, which go out as they are (what the peer can take is checked before).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+CHUNK = 65536
+"""Octets of content that are stuffed and handed to the transport at a time."""
+
+
+class BareLineEnd(ValueError):
+    """The content holds a CR or LF outside of CRLF; becomes the outcome 5.6.11."""
+
+
+def check(content: bytes) -> None:
+    """Raise `BareLineEnd` unless each CR and each LF of `content` is part of a CRLF."""
+    lines = content.count(b"\r\n")
+    if content.count(b"\n") != lines or content.count(b"\r") != lines:
+        raise BareLineEnd("a CR or LF outside of CRLF")
+
+
+class DotStuffer:
+    """Stuffs content that comes in chunks, cut anywhere. A CR at the end of a chunk waits for its LF."""
+
+    def __init__(self) -> None:
+        self._line_start = True
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what may go out. Raises `BareLineEnd`."""
+        if self._held:
+            chunk = self._held + chunk
+            self._held = b""
+        if chunk.endswith(b"\r"):
+            self._held = b"\r"
+            chunk = chunk[:-1]
+        if not chunk:
+            return b""
+        check(chunk)
+        stuffed = chunk.replace(b"\r\n.", b"\r\n..")
+        if self._line_start and chunk.startswith(b"."):
+            stuffed = b"." + stuffed
+        self._line_start = chunk.endswith(b"\r\n")
+        return stuffed
+
+    def finish(self) -> bytes:
+        """Return the end of data, after a CRLF where the last line lacks it. Raises `BareLineEnd`."""
+        if self._held:
+            raise BareLineEnd("a CR as the last octet")
+        return b".\r\n" if self._line_start else b"\r\n.\r\n"
+
+
+def stuff(content: bytes) -> bytes:
+    """Return the whole of `content` as it goes over the wire, with its end. Raises `BareLineEnd`."""
+    stuffer = DotStuffer()
+    return stuffer.feed(content) + stuffer.finish()
+
+
+class Stuffed:
+    """Content that may go out: iterate over it for the wire's octets, as often as there are hosts to try.
+
+    Checked when made (raises `BareLineEnd`); stuffed while it is read, so that a large message is in memory once.
+    """
+
+    def __init__(self, content: bytes, chunk: int = CHUNK) -> None:
+        self._content = content
+        self._chunk = chunk
+        self._whole = stuff(content) if len(content) <= chunk else None
+        if self._whole is None:
+            check(content)
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._whole is not None:
+            yield self._whole
+            return
+        stuffer = DotStuffer()
+        for start in range(0, len(self._content), self._chunk):
+            if octets := stuffer.feed(self._content[start : start + self._chunk]):
+                yield octets
+        yield stuffer.finish()

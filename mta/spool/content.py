@@ -1,0 +1,90 @@
+"""Content files: what is too large to stand in the database.
+
+A content file is ``content/<queue id>`` in the directory of its shard. It is there, with its name on stable storage,
+before the row that speaks of it is committed, and is unlinked after the removal of that row is. So a crash leaves at
+most a file without a row: of a message that was never acknowledged, or one that is done. `mta.spool.recovery` finds
+those at the next start and sets them aside.
+
+All methods block and belong on a thread; only `read` is called from the reactor, as `Spool.content` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+
+from mta.disk.port import Disk
+
+_PART = ".part"
+"""Ends the name of a file that is being written: no queue id, so recovery knows it."""
+
+
+class Contents:
+    """The content files of the shard in directory `root`; `open` makes the directories."""
+
+    def __init__(self, disk: Disk, root: str) -> None:
+        self._disk = disk
+        self._content = f"{root}/content"
+        self._aside = f"{root}/aside"
+
+    def open(self) -> None:
+        """Make the directories, durably."""
+        self._disk.make_directories(self._content)
+        self._disk.make_directories(self._aside)
+
+    def write(self, queue_id: str, octets: bytes) -> str:
+        """Write and sync a file that waits to be taken; return its path."""
+        path = f"{self._content}/{queue_id}{_PART}"
+        file = self._disk.write_new(path, [octets])
+        try:
+            file.sync()
+        except OSError:
+            # its pages may be lost although a later sync would succeed: never believed again
+            self._unlink(path)
+            raise
+        finally:
+            file.close()
+        return path
+
+    def take(self, staged: Iterable[tuple[int, str, str]]) -> dict[int, OSError]:
+        """Give synced files their names: (number in the batch, queue id, path). One sync of the directory for all.
+
+        Returns the failures of single files by number. Raises OSError where the sync failed: none of them stands.
+        """
+        failed: dict[int, OSError] = {}
+        for number, queue_id, path in staged:
+            try:
+                self._disk.rename(path, self._path(queue_id))
+            except OSError as error:
+                failed[number] = error
+        self._disk.sync_directory(self._content)
+        return failed
+
+    def discard(self, queue_ids: Iterable[str]) -> None:
+        """Unlink files whose rows are gone or were never committed. What stays is found at the next start."""
+        for queue_id in queue_ids:
+            self._unlink(self._path(queue_id))
+
+    def discard_waiting(self, queue_ids: Iterable[str]) -> None:
+        """Unlink what `write` wrote and nobody took."""
+        for queue_id in queue_ids:
+            self._unlink(self._path(queue_id) + _PART)
+
+    def read(self, queue_id: str) -> bytes:
+        """Return the octets of a file."""
+        return self._disk.read(self._path(queue_id))
+
+    def names(self) -> set[str]:
+        """The names of all files: queue ids, and what was left half done."""
+        return set(self._disk.list(self._content))
+
+    def set_aside(self, name: str) -> None:
+        """Move a file that belongs to no row out of the way, for the operator to look at."""
+        self._disk.rename(f"{self._content}/{name}", f"{self._aside}/{name}")
+
+    def _path(self, queue_id: str) -> str:
+        return f"{self._content}/{queue_id}"
+
+    def _unlink(self, path: str) -> None:
+        with contextlib.suppress(OSError):
+            self._disk.unlink(path)

@@ -1,0 +1,211 @@
+"""The queue as a port: what receive and relay see of it, whatever stores it.
+
+State table of a queued recipient (after qmail's INTERNALS). One line is one durable step; a crash leaves the line
+above.
+
+====================  ==========================================================================================
+state                 what holds
+====================  ==========================================================================================
+absent                never accepted, or finished: its end was recorded in the same transaction that removed it
+WAITING               tried again at `due` (wall time)
+ACTIVE                an attempt was marked; found at start-up it is WAITING again, with `crashes` one higher
+HELD                  not tried until released: set aside after `CRASHES_MAXIMUM` crashes, or by the operator
+====================  ==========================================================================================
+
+A message is there as long as one recipient is. Its content is there before its row and goes after it. `insert`,
+`record` and `mark` are durable when their Deferred fires, in the order in which they were called (a content too large
+for the database is written and synced first); each call is atomic. A report is inserted by the same `record` that ends
+the recipients it speaks of, so no failure is forgotten and none is reported twice.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet import defer
+
+from mta.mail.envelope import Envelope, Recipient
+from mta.mail.reason import Reason
+
+CRASHES_MAXIMUM = 2
+"""A message whose attempts ended in the death of its worker this many times in a row is set aside."""
+
+
+class State(enum.IntEnum):
+    """Of one recipient in the queue; stored, so the numbers stay."""
+
+    WAITING = 0
+    ACTIVE = 1
+    HELD = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a message came from; for limits, lists and reports."""
+
+    service: str
+    """``mx``, ``smtpd``, ``bounce``."""
+    session: str = ""
+    login: str = ""
+    address: str = ""
+    label: str = ""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What `insert` is given. `content` is octets with CRLF line ends, or the path of a synced file in staging."""
+
+    queue_id: str
+    accepted: float
+    """Wall time, seconds since 1970."""
+    envelope: Envelope
+    content: bytes | str
+    size: int
+    """Octets of the content."""
+    eight_bit: bool
+    """Whether the content holds octets above 127."""
+    origin: Origin
+    destinations: Sequence[str]
+    """One for each recipient of the envelope: the key of its next hop, ``local`` or a domain."""
+    active: bool = True
+    """Whether the relay takes it at once: it is stored as ACTIVE, so a crash in the first attempt counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRecipient:
+    """A recipient in the queue."""
+
+    number: int
+    """Its place in the envelope, from 0: with the queue id its name."""
+    recipient: Recipient
+    destination: str
+    state: State
+    due: float
+    """Wall time of the next attempt."""
+    attempts: int
+    crashes: int
+    """Attempts in a row that ended in the death of the worker; 0 again after one that counted."""
+    reason: Reason | None
+    """Of the last delay."""
+    warned: bool
+    """Whether a report of the delay was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message as read from the queue: with all its recipients, or those of one destination that are due."""
+
+    queue_id: str
+    accepted: float
+    envelope: Envelope
+    """With *all* recipients of the original envelope that are still in the queue."""
+    size: int
+    eight_bit: bool
+    origin: Origin
+    recipients: tuple[QueuedRecipient, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """This recipient is done: delivered, reported as failed, or ended for `reason`."""
+
+    number: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """This recipient waits until `due`."""
+
+    number: int
+    due: float
+    reason: Reason
+    counted: bool = True
+    """Whether `attempts` goes up."""
+    warned: bool = False
+    """Whether a delay report about it is part of this record."""
+    state: State = State.WAITING
+
+
+Change = Ended | Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much is in the queue."""
+
+    messages: int
+    recipients: Mapping[State, int]
+
+
+class SpoolSuspect(Exception):
+    """A sync of this shard failed: nothing more is written to it. Becomes 451 4.3.0."""
+
+
+class Spool(Protocol):
+    """One shard of the queue. Reads are plain: short, indexed, bounded by their limit."""
+
+    @property
+    def shard(self) -> int:
+        """The number of the shard that takes new mail."""
+        ...
+
+    def insert(self, message: Message) -> defer.Deferred[int]:
+        """Take a message; fires once it is on stable storage with the number of changes that shared the sync.
+
+        Fails with OSError (ENOSPC and the like), `LaneFull` or `SpoolSuspect`; nothing of the message is kept then,
+        but after `SpoolSuspect` it may be found at the next start. A staged file is moved into the spool; after a
+        failure the caller unlinks what is left of it.
+        """
+        ...
+
+    def record(self, queue_id: str, changes: Sequence[Change], reports: Sequence[Message] = ()) -> defer.Deferred[int]:
+        """Apply what an attempt gave, and insert the reports about it, in one transaction.
+
+        Changes of recipients that are there no more are void; the reports are inserted all the same. Fails as `insert`.
+        """
+        ...
+
+    def mark(self, queue_id: str, numbers: Sequence[int]) -> defer.Deferred[int]:
+        """Mark an attempt: those of these recipients that are WAITING become ACTIVE.
+
+        Survives the death of the process, perhaps not a power cut (needs no sync). Fails as `insert`.
+        """
+        ...
+
+    def due(self, now: float, limit: int, after: tuple[float, str] = (0.0, "")) -> Sequence[QueuedMessage]:
+        """Read up to `limit` messages that have WAITING recipients with ``due <= now``, earliest first.
+
+        Each comes with just those recipients; a message with several destinations comes once for each, at the time at
+        which the first of its recipients there is due. `after` is that time and the queue id of the last one of the
+        page before. What shares both is never split: a page may be longer than `limit` by destinations of one message.
+        """
+        ...
+
+    def next_due(self) -> float | None:
+        """The wall time at which the earliest WAITING recipient is due; None when none waits."""
+        ...
+
+    def get(self, queue_id: str) -> QueuedMessage | None:
+        """Read one message with all its recipients."""
+        ...
+
+    def content(self, queue_id: str) -> bytes:
+        """Read the content of a message. Raises KeyError where there is no such message, OSError as the disk does."""
+        ...
+
+    def page(self, after: str = "", limit: int = 100) -> Sequence[QueuedMessage]:
+        """Read messages in the order of their ids, for listings."""
+        ...
+
+    def counts(self) -> Counts:
+        """Count what is in the queue."""
+        ...
+
+    def close(self) -> defer.Deferred[None]:
+        """Finish what is under way and give up the shard. What is still ACTIVE is WAITING: a stop is no crash."""
+        ...

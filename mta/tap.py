@@ -1,0 +1,50 @@
+"""`twistd mta`: options, and the service that twistd starts. The reactor is imported here and nowhere else.
+
+A configuration that cannot be used is told whole, and nothing starts. SIGHUP reloads; its handler is installed before
+anything slow, so that an early one is not the end of the process.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.application import service
+from twisted.python import usage
+
+from mta.service.clock import monotonic
+from mta.service.parent import Parent
+from mta.settings.problem import SettingsRefused
+from mta.settings.reader import load
+
+
+class Options(usage.Options):
+    """What stands behind ``twistd mta``."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "Runs the mail server until SIGTERM. SIGHUP, or better `mta reload`, reads the configuration anew."
+    optParameters = [  # noqa: N815, RUF012  # the name and form that usage.Options reads
+        ["config", "c", "/etc/mta/mta.toml", "The configuration file; etc/domains lies beside it."],
+    ]
+
+
+def makeService(options: Options) -> service.IService:
+    """Make the service, with its configuration read and checked; ends the process where that cannot be used."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    early: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, frame: early.append(number))
+    path = str(Path(options["config"]).absolute())
+    try:
+        settings = load(path)
+    except SettingsRefused as refused:
+        sys.exit(f"mta: the configuration cannot be used, nothing was started:\n{refused}")
+    monotonic(reactor)
+    parent = Parent(path, settings, reactor)
+    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(parent.reload_by_signal))
+    if early:
+        reactor.callWhenRunning(parent.reload_by_signal)
+    return parent

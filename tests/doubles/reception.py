@@ -1,0 +1,156 @@
+"""A reception with everything around it in memory: sessions of mx and smtpd, Maildirs, a spool, a clock.
+
+The domain is example.test with alice (the postmaster), bob, and the aliases that `ALIASES` gives them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.internet import defer, task
+
+from mta.auth.checker import Checker
+from mta.auth.verifier import make_scram_verifier
+from mta.mail.reason import Reason
+from mta.mail.tlsinfo import TlsInfo
+from mta.maildir.store import MaildirStore, Ownership
+from mta.net.peer import Peer, network_of
+from mta.receive.commit import Commit
+from mta.receive.mx import Mx
+from mta.receive.rate import HourlyRate
+from mta.receive.reception import Reception, ServiceRules
+from mta.receive.session import ReceivingSession
+from mta.receive.smtpd import Smtpd
+from mta.settings.reader import load
+from mta.settings.sections import Settings
+from mta.smtp.event import AWAITING_REPLY, NEED_DATA
+from mta.smtp.extension import Offer
+from mta.smtp.reply import Reply
+from mta.smtp.server import ServerSession
+from mta.spool.port import Message
+from tests.doubles.dialogue import codes
+from tests.doubles.disk import FaultyDisk, SimulatedDisk
+from tests.doubles.etc import write_etc
+from tests.doubles.journal import RecordingJournal
+from tests.doubles.spool import ModelSpool
+from tests.doubles.sync import inline
+
+TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+PASSWORD = "correct horse"  # of alice
+ALIASES = """\
+postmaster: alice
+team: alice, bob
+sales: alice
+outside: someone@example.net
+both: bob, someone@example.net
+"""
+TOML = """\
+hostname = "mx.example.test"
+state = "/state"
+mail = "/mail"
+[tls]
+certificate = "certificate.pem"
+"""
+
+
+def etc(root: Path, toml: str = TOML, aliases: str = ALIASES, extra: Mapping[str, str] | None = None) -> Settings:
+    """Write and load the configuration."""
+    (root / "certificate.pem").write_text("")
+    users = f"alice:{make_scram_verifier(PASSWORD, 4096, b'salt')}::::::\nbob:!::::::\n"
+    domain = {"users": users, "aliases": aliases, **(extra or {})}
+    return load(write_etc(root, toml, {"example.test": domain}))
+
+
+class Post:
+    """A reception and what it works with; `session` opens sessions."""
+
+    def __init__(self, settings: Settings, disk: SimulatedDisk | None = None) -> None:
+        self.clock = task.Clock()
+        self.clock.advance(1_700_000_000)
+        self.journal = RecordingJournal(self.clock.seconds)
+        self.simulated = disk or SimulatedDisk(["/state/staging", "/mail"])
+        self.disk = FaultyDisk(self.simulated)
+        self.spool = ModelSpool(disk=self.disk)
+        self.handed: list[Message] = []
+        self.low: Reason | None = None
+        self.store = MaildirStore(
+            self.disk,
+            Ownership(self.simulated.uid),
+            run_in_thread=inline,
+            clock=self.clock,
+            journal=self.journal,
+        )
+        checker = Checker(lambda: self.reception.settings, self.clock, inline, network_of, self.journal, bytes(32))
+        self.reception = Reception(
+            settings,
+            Commit(self.store, self.spool, lambda: True, self.handed.append),
+            checker,
+            self.journal,
+            self.disk,
+            random.Random(5),
+            lambda mailbox: mailbox.domain,
+            lambda: 0,
+            lambda: self.low,
+            HourlyRate(self.clock.seconds),
+            "/state/staging",
+            tls_ready=True,
+        )
+
+    def session(self, service: str = "mx", tls: bool = False, address: str = "192.0.2.7", hello: bool = True) -> Talk:
+        """Open a session of ``mx`` or ``smtpd``, after EHLO unless told otherwise."""
+        rules: ServiceRules = Mx(self.reception) if service == "mx" else Smtpd(self.reception)
+        return Talk(self, rules, tls, address, hello)
+
+    def maildir(self, user: str) -> list[bytes]:
+        """The messages in the Maildir of a user of example.test."""
+        return list(self.simulated.files(f"/mail/example.test/{user}/Maildir/new").values())
+
+
+class Talk:
+    """One session, driven as `mta.net.server` does."""
+
+    def __init__(self, post: Post, rules: ServiceRules, tls: bool, address: str, hello: bool) -> None:
+        self.post = post
+        self.core = ServerSession("mx.example.test", Offer(), post.reception.settings.limits)
+        self.peer = Peer("session1", address, 4321)
+        self.session = ReceivingSession(post.reception, rules, self.peer, self.core)
+        self._waiting = False
+        if tls:
+            self.peer.tls = TLS
+            self.core.tls_started()
+            self.session.secured(TLS, None)
+        self.greeting = self._run()
+        if hello:
+            self.send(b"EHLO client.example.org\r\n")
+
+    def send(self, octets: bytes) -> bytes:
+        """Bring octets; return what is written by now."""
+        self.core.receive(octets)
+        return self._run()
+
+    def codes(self, octets: bytes) -> list[str]:
+        """Bring octets; return the codes that are written by now."""
+        return codes(self.send(octets))
+
+    def _run(self) -> bytes:
+        while not self._waiting:
+            event = self.core.next_event()
+            if event is NEED_DATA or event is AWAITING_REPLY:
+                break
+            answer = self.session.answer(event)
+            if isinstance(answer, defer.Deferred):
+                self._waiting = True
+                answer.addCallback(self._answered)  # at once, or in a later `more`
+            elif answer is not None:
+                self.core.reply(answer)
+        return self.core.output()
+
+    def _answered(self, answer: Reply) -> None:
+        self._waiting = False
+        self.core.reply(answer)
+
+    def more(self) -> bytes:
+        """Go on after an answer that came late; return what is written."""
+        return self._run()

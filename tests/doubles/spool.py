@@ -1,0 +1,289 @@
+"""The spool as a model: the contract of `mta.spool.port` in memory, and nothing better.
+
+`ModelSpool` fires its Deferreds at once, or, with `at_once=False`, when `settle` is called; until then nothing of
+a change is seen. `crash` gives the spool that the next start finds: all that was acknowledged, and of what was
+not, a part that was called before the rest. With `power_cut` the marks after the last acknowledged
+insert or record may be gone too: a mark needs no sync. The order of acknowledgement is the order of the calls.
+
+Set `fault` to have every change fail with it, as a full disk or a suspect shard would.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from twisted.internet import defer
+
+from mta.disk.port import Disk
+from mta.mail.reason import Reason
+from mta.spool.port import (
+    CRASHES_MAXIMUM,
+    Change,
+    Counts,
+    Ended,
+    Message,
+    QueuedMessage,
+    QueuedRecipient,
+    SpoolSuspect,
+    State,
+)
+
+LONGEST = 4 * 3600.0
+"""Longest interval between attempts, in seconds."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message in the queue."""
+
+    message: Message
+    content: bytes
+    recipients: dict[int, QueuedRecipient]
+
+
+Queue = dict[str, Entry]
+Step = Callable[[Queue], None]
+
+
+@dataclass(frozen=True)
+class _Call:
+    step: Step
+    synced: bool
+    inserted: Sequence[Message]
+    done: defer.Deferred[int]
+
+
+class ModelSpool:
+    """A `Spool` in memory. `disk` is where staged content files are read from."""
+
+    def __init__(
+        self, shard: int = 0, at_once: bool = True, disk: Disk | None = None, queue: Queue | None = None
+    ) -> None:
+        self.shard = shard
+        self.at_once = at_once
+        self.fault: Exception | None = None
+        self.closed = False
+        self._disk = disk
+        self._queue: Queue = {} if queue is None else queue
+        self._stable: Queue = dict(self._queue)
+        """What a power cut leaves for sure."""
+        self._unsynced: list[Step] = []
+        """Acknowledged marks since."""
+        self._pending: list[_Call] = []
+
+    # Changes
+
+    def insert(self, message: Message) -> defer.Deferred[int]:
+        """See `Spool`."""
+        return self._call(self._insertion(message), inserted=[message])
+
+    def record(self, queue_id: str, changes: Sequence[Change], reports: Sequence[Message] = ()) -> defer.Deferred[int]:
+        """See `Spool`."""
+        insertions = [self._insertion(report) for report in reports]
+
+        def step(queue: Queue) -> None:
+            for insertion in insertions:
+                insertion(queue)
+            for change in changes:
+                _apply(queue, queue_id, change)
+
+        return self._call(step, inserted=reports)
+
+    def mark(self, queue_id: str, numbers: Sequence[int]) -> defer.Deferred[int]:
+        """See `Spool`."""
+
+        def step(queue: Queue) -> None:
+            for number in numbers:
+                queued = queue[queue_id].recipients.get(number) if queue_id in queue else None
+                if queued is not None and queued.state == State.WAITING:
+                    _put(queue, queue_id, replace(queued, state=State.ACTIVE))
+
+        return self._call(step, synced=False)
+
+    def _insertion(self, message: Message) -> Step:
+        def step(queue: Queue) -> None:
+            if message.queue_id in queue or not message.envelope.recipients:
+                raise ValueError(f"not a message to insert: {message.queue_id}")
+            if isinstance(message.content, str):
+                assert self._disk is not None, "a staged content file needs a disk"
+                content = self._disk.read(message.content)
+            else:
+                content = message.content
+            state = State.ACTIVE if message.active else State.WAITING
+            named = zip(message.envelope.recipients, message.destinations, strict=True)
+            recipients = {
+                number: QueuedRecipient(number, recipient, destination, state, message.accepted, 0, 0, None, False)
+                for number, (recipient, destination) in enumerate(named)
+            }
+            queue[message.queue_id] = Entry(message, content, recipients)
+
+        return step
+
+    def _call(self, step: Step, synced: bool = True, inserted: Sequence[Message] = ()) -> defer.Deferred[int]:
+        if self.closed:
+            return defer.fail(SpoolSuspect("closed"))
+        call = _Call(step, synced, inserted, defer.Deferred())
+        self._pending.append(call)
+        if self.at_once:
+            self.settle()
+        return call.done
+
+    def settle(self, maximum: int | None = None) -> None:
+        """Make the first `maximum` pending changes (None: all) durable and acknowledge them."""
+        count = len(self._pending) if maximum is None else min(maximum, len(self._pending))
+        batch, self._pending = self._pending[:count], self._pending[count:]
+        failures = [self._make_durable(call) for call in batch]
+        for call, failure in zip(batch, failures, strict=True):
+            if failure is None:
+                call.done.callback(count)
+            else:
+                call.done.errback(failure)
+
+    def _make_durable(self, call: _Call) -> Exception | None:
+        if self.fault is not None:
+            return self.fault
+        after = dict(self._queue)
+        try:
+            call.step(after)
+        except Exception as error:
+            return error
+        self._queue = after
+        for message in call.inserted:
+            if isinstance(message.content, str) and self._disk is not None:
+                self._disk.unlink(message.content)
+        if call.synced:
+            self._stable, self._unsynced = dict(after), []
+        else:
+            self._unsynced.append(call.step)
+        return None
+
+    # The next start
+
+    def crash(self, now: float = 0.0, chance: random.Random | None = None, power_cut: bool = False) -> ModelSpool:
+        """Return what the next start finds at wall time `now`: as little as there may be, or with `chance` more."""
+        queue = dict(self._stable if power_cut else self._queue)
+        loose = (self._unsynced if power_cut else []) + [call.step for call in self._pending]
+        kept = chance.randint(0, len(loose)) if chance else 0
+        for step in loose[:kept]:
+            after = dict(queue)
+            try:
+                step(after)
+            except Exception:
+                continue  # it would have failed alone, as its Deferred had said
+            queue = after
+        return ModelSpool(self.shard, self.at_once, self._disk, _recovered(queue, now))
+
+    def close(self) -> defer.Deferred[None]:
+        """See `Spool`."""
+        self.settle()
+        self.closed = True
+        for queue_id, entry in list(self._queue.items()):
+            for queued in entry.recipients.values():
+                if queued.state == State.ACTIVE:
+                    _put(self._queue, queue_id, replace(queued, state=State.WAITING))
+        self._stable, self._unsynced = dict(self._queue), []
+        return defer.succeed(None)
+
+    # Reads
+
+    def due(self, now: float, limit: int, after: tuple[float, str] = (0.0, "")) -> Sequence[QueuedMessage]:
+        """See `Spool`."""
+        groups: dict[tuple[str, str], list[QueuedRecipient]] = {}
+        for queue_id, entry in self._queue.items():
+            for queued in entry.recipients.values():
+                if queued.state == State.WAITING and queued.due <= now:
+                    groups.setdefault((queue_id, queued.destination), []).append(queued)
+        keyed = [((min(queued.due for queued in group), key[0]), group) for key, group in groups.items()]
+        keyed = sorted((pair for pair in keyed if pair[0] > after), key=lambda pair: pair[0])
+        page: list[QueuedMessage] = []
+        last = None
+        for key, group in keyed:
+            if len(page) >= limit and key != last:
+                break
+            last = key
+            page.append(replace(_queued(self._queue[key[1]]), recipients=tuple(group)))
+        return page
+
+    def next_due(self) -> float | None:
+        """See `Spool`."""
+        every = (queued for entry in self._queue.values() for queued in entry.recipients.values())
+        return min((queued.due for queued in every if queued.state == State.WAITING), default=None)
+
+    def get(self, queue_id: str) -> QueuedMessage | None:
+        """See `Spool`."""
+        return _queued(self._queue[queue_id]) if queue_id in self._queue else None
+
+    def content(self, queue_id: str) -> bytes:
+        """See `Spool`."""
+        return self._queue[queue_id].content
+
+    def page(self, after: str = "", limit: int = 100) -> Sequence[QueuedMessage]:
+        """See `Spool`."""
+        queue_ids = sorted(queue_id for queue_id in self._queue if queue_id > after)
+        return [_queued(self._queue[queue_id]) for queue_id in queue_ids[:limit]]
+
+    def counts(self) -> Counts:
+        """See `Spool`."""
+        states = [queued.state for entry in self._queue.values() for queued in entry.recipients.values()]
+        return Counts(len(self._queue), {state: states.count(state) for state in State})
+
+
+def _apply(queue: Queue, queue_id: str, change: Change) -> None:
+    queued = queue[queue_id].recipients.get(change.number) if queue_id in queue else None
+    if queued is None:
+        return
+    if isinstance(change, Ended):
+        entry = queue[queue_id]
+        left = {number: other for number, other in entry.recipients.items() if number != change.number}
+        queue[queue_id] = replace(entry, recipients=left)
+        if not left:
+            del queue[queue_id]
+        return
+    _put(
+        queue,
+        queue_id,
+        replace(
+            queued,
+            state=change.state,
+            due=change.due,
+            attempts=queued.attempts + change.counted,
+            crashes=0 if change.counted else queued.crashes,
+            reason=change.reason,
+            warned=queued.warned or change.warned,
+        ),
+    )
+
+
+def _put(queue: Queue, queue_id: str, queued: QueuedRecipient) -> None:
+    entry = queue[queue_id]
+    queue[queue_id] = replace(entry, recipients={**entry.recipients, queued.number: queued})
+
+
+def _queued(entry: Entry) -> QueuedMessage:
+    message = entry.message
+    recipients = tuple(entry.recipients.values())
+    return QueuedMessage(
+        message.queue_id,
+        message.accepted,
+        replace(message.envelope, recipients=tuple(queued.recipient for queued in recipients)),
+        message.size,
+        message.eight_bit,
+        message.origin,
+        recipients,
+    )
+
+
+def _recovered(queue: Queue, now: float) -> Queue:
+    recovered = dict(queue)
+    for queue_id, entry in queue.items():
+        for queued in entry.recipients.values():
+            if queued.state == State.ACTIVE:
+                crashes = queued.crashes + 1
+                state = State.HELD if crashes >= CRASHES_MAXIMUM else State.WAITING
+                reason = Reason("crashed") if state == State.HELD else queued.reason
+                _put(recovered, queue_id, replace(queued, state=state, due=now, crashes=crashes, reason=reason))
+            elif queued.state == State.WAITING and queued.due > now + LONGEST:
+                _put(recovered, queue_id, replace(queued, due=now + LONGEST))
+    return recovered

@@ -1,0 +1,41 @@
+"""A name server on loopback: the zone of the tests, served by `tests.doubles.dns_server` in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import dns.exception
+import dns.message
+import dns.query
+
+from tests.live.peers.process import Process
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class NameServer:
+    """Serves domains whose one MX host, `mx.DOMAIN`, has the address given."""
+
+    def __init__(self, directory: Path, port: int, domains: Mapping[str, str]) -> None:
+        directory.mkdir()
+        zone = directory / "zone"
+        mx = (f"{domain}. MX 10 mx.{domain}.\n" for domain in domains)
+        a = (f"mx.{domain}. A {address}\n" for domain, address in domains.items())
+        zone.write_text("".join((*mx, *a)))
+        argv = [sys.executable, "-m", "tests.doubles.dns_server", str(zone), str(port)]
+        self.process = Process(argv, directory / "output", cwd=ROOT)
+        question = dns.message.make_query(f"{next(iter(domains))}.", "MX")
+
+        def answers() -> bool:
+            try:
+                return bool(dns.query.udp(question, "127.0.0.1", timeout=0.2, port=port).answer)
+            except (dns.exception.DNSException, OSError):
+                return False
+
+        self.process.wait_for(answers, f"an answer on port {port}")
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.stop()

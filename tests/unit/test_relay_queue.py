@@ -1,0 +1,345 @@
+"""The active queue: what is due is delivered, and what became of it is recorded, reported and noted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from twisted.internet import defer, task
+
+from mta.mail.envelope import Envelope, Notify, Recipient
+from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
+from mta.mail.queueid import new_queue_id
+from mta.mail.reason import Reason
+from mta.observe.event import Kind, Level
+from mta.relay.bounce import Bouncer
+from mta.relay.queue import RelayQueue
+from mta.settings.expansion import LOCAL, Addressed
+from mta.settings.sections import QueueSettings
+from mta.smtp import status
+from mta.smtp.address import Mailbox
+from mta.spool.port import Message, Origin, QueuedMessage, QueuedRecipient, SpoolSuspect, State
+from tests.doubles.journal import RecordingJournal
+from tests.doubles.spool import ModelSpool
+from tests.doubles.sync import result
+
+NET = "example.net"
+ALICE = Mailbox("alice", "example.test")
+DELIVERED = Delivered(Reason("taken"), remote="mx.example.net [192.0.2.1]:25", reply="250 2.0.0 ok")
+REFUSED = Failed(Reason("no such user", "550"), status.BAD_MAILBOX, "mx.example.net", "550 5.1.1 no such user")
+BUSY = Deferred(Reason("greylisted", "451"), status.TOO_MUCH, "mx.example.net", "451 4.7.0 later")
+DEAD = Deferred(Reason("connection refused"), status.NO_ANSWER.transient())
+
+
+class ScriptedDelivery:
+    """Answers each attempt by the local-part of the recipient; keeps what it was given."""
+
+    def __init__(self, script: dict[str, Outcome] | None = None) -> None:
+        self.script = script or {}
+        self.attempts: list[tuple[str, list[str]]] = []
+        self.held: list[defer.Deferred[None]] | None = None
+        self.error: Exception | None = None
+
+    async def deliver(
+        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+    ) -> Mapping[int, Outcome]:
+        """Make an attempt."""
+        names = [str(queued.recipient.mailbox) for queued in recipients]
+        self.attempts.append((message.queue_id, names))
+        if self.held is not None:
+            self.held.append(defer.Deferred())
+            await self.held[-1]
+        if self.error is not None:
+            raise self.error
+        return {queued.number: self.script.get(queued.recipient.mailbox.local_part, DELIVERED) for queued in recipients}
+
+
+class Relay:
+    """A queue over a model spool, with a clock whose wall is itself."""
+
+    def __init__(self, settings: QueueSettings | None = None, spool: ModelSpool | None = None, width: int = 5) -> None:
+        self.clock = task.Clock()
+        self.clock.advance(1000)
+        self.journal = RecordingJournal(self.clock.seconds)
+        self.spool = spool or ModelSpool()
+        self.local = ScriptedDelivery()
+        self.remote = ScriptedDelivery()
+        self.settings = settings or QueueSettings(jitter=0)
+        chance = random.Random(7)
+        self.chance = chance
+        bouncer = Bouncer("mx.example.test", lambda: 0, chance, self.address, lambda: self.settings.lifetime)
+        self.queue = RelayQueue(
+            self.spool, self.local, self.remote, bouncer, lambda: self.settings, width, self.journal, self.clock, chance
+        )
+        self.readers: Callable[[Mailbox], tuple[Addressed, ...]] = lambda mailbox: (
+            Addressed(Recipient(mailbox), LOCAL),
+        )
+
+    def address(self, mailbox: Mailbox) -> tuple[Addressed, ...]:
+        """Say where reports go."""
+        return self.readers(mailbox)
+
+    def accept(self, *names: str, sender: Mailbox | None = ALICE, active: bool = True, hand_over: bool = True) -> str:
+        """Insert a message for ``name@example.net`` or, without a domain, for a mailbox of ours; return its id."""
+        queue_id = new_queue_id(self.clock.seconds(), 0, self.chance)
+        mailboxes = [Mailbox(*name.split("@")) if "@" in name else Mailbox(name, "example.test") for name in names]
+        message = Message(
+            queue_id,
+            self.clock.seconds(),
+            Envelope(sender, tuple(Recipient(mailbox) for mailbox in mailboxes)),
+            b"Subject: hello\r\n\r\nbody\r\n",
+            24,
+            False,
+            Origin("mx"),
+            [mailbox.domain if mailbox.domain != "example.test" else LOCAL for mailbox in mailboxes],
+            active,
+        )
+        result(self.spool.insert(message))
+        if hand_over:
+            self.queue.hand_over(message)
+        return queue_id
+
+    def states(self, queue_id: str) -> list[tuple[State, int, float]]:
+        """State, attempts and due time of the recipients that are left."""
+        message = self.spool.get(queue_id)
+        return [(q.state, q.attempts, q.due) for q in message.recipients] if message else []
+
+
+def test_a_message_handed_over_is_delivered_and_gone() -> None:
+    """New mail goes out at once; when it is taken nothing of it is left, and the reply stands in the journal."""
+    relay = Relay()
+    queue_id = relay.accept("bob@example.net")
+    assert relay.remote.attempts == [(queue_id, ["bob@example.net"])]
+    assert relay.spool.get(queue_id) is None
+    [event] = relay.journal.of(Kind.RECIPIENT_DELIVERED)
+    assert event.queue_id == queue_id
+    assert event.fields["reply"] == "250 2.0.0 ok"
+
+
+def test_recipients_of_one_destination_share_an_attempt() -> None:
+    """Two recipients of one domain and one of ours are two attempts."""
+    relay = Relay()
+    relay.accept("bob@example.net", "eve@example.net", "alice")
+    assert [names for _, names in relay.remote.attempts] == [["bob@example.net", "eve@example.net"]]
+    assert [names for _, names in relay.local.attempts] == [["alice@example.test"]]
+
+
+def test_a_delay_is_recorded_and_tried_again_when_due() -> None:
+    """A deferred recipient waits five minutes, then it is tried again; the other one is done."""
+    relay = Relay()
+    relay.remote.script = {"bob": BUSY}
+    queue_id = relay.accept("bob@example.net", "eve@example.net")
+    assert relay.states(queue_id) == [(State.WAITING, 1, 1300.0)]
+    relay.remote.script = {}
+    relay.clock.advance(299)
+    assert len(relay.remote.attempts) == 1
+    relay.clock.pump([1.0, 0.1])
+    assert [names for _, names in relay.remote.attempts[1:]] == [["bob@example.net"]]
+    assert relay.spool.get(queue_id) is None
+
+
+def test_an_attempt_from_the_spool_is_marked_before_it_starts() -> None:
+    """A message read from the spool is ACTIVE there while it is tried: a crash then counts."""
+    relay = Relay()
+    queue_id = relay.accept("bob@example.net", active=False, hand_over=False)
+    relay.remote.held = []
+    relay.queue.start()
+    relay.clock.advance(0)
+    assert relay.states(queue_id) == [(State.ACTIVE, 0, 1000.0)]
+    relay.remote.held[0].callback(None)
+    assert relay.spool.get(queue_id) is None
+
+
+def test_a_failure_and_its_report_are_recorded_together() -> None:
+    """A refused recipient is gone, and a report to the sender is in the queue and delivered to her mailbox."""
+    relay = Relay()
+    relay.remote.script = {"bob": REFUSED}
+    relay.local.held = []
+    queue_id = relay.accept("bob@example.net")
+    assert relay.spool.get(queue_id) is None
+    [(report_id, names)] = relay.local.attempts
+    assert names == ["alice@example.test"]
+    report = relay.spool.get(report_id)
+    assert report is not None
+    assert report.envelope.reverse_path is None
+    assert b"550 5.1.1 no such user" in relay.spool.content(report_id)
+    [event] = relay.journal.of(Kind.REPORT_QUEUED)
+    assert (event.queue_id, event.fields["about"]) == (report_id, queue_id)
+
+
+def test_a_bounce_of_a_bounce_is_never_made() -> None:
+    """Mail from <> that fails ends with that reason, without a report (rows 61)."""
+    relay = Relay()
+    relay.remote.script = {"bob": REFUSED}
+    queue_id = relay.accept("bob@example.net", sender=None)
+    assert relay.spool.counts().messages == 0
+    assert relay.local.attempts == []
+    [event] = relay.journal.of(Kind.RECIPIENT_FAILED)
+    assert event.queue_id == queue_id
+    assert event.fields["report"] == "mail from <> gets no report"
+
+
+def test_a_report_for_a_sender_who_is_gone_ends_with_that_reason() -> None:
+    """Nobody is left to be told: the recipient ends, and the reason says so."""
+    relay = Relay()
+    relay.readers = lambda mailbox: ()
+    relay.remote.script = {"bob": REFUSED}
+    relay.accept("bob@example.net")
+    assert relay.spool.counts().messages == 0
+    [event] = relay.journal.of(Kind.RECIPIENT_FAILED)
+    assert event.fields["report"] == "the sender alice@example.test does not exist here any more"
+
+
+def test_notify_never_makes_no_report() -> None:
+    """A recipient with NOTIFY=NEVER that fails is not reported (RFC 3461 §4.1)."""
+    relay = Relay()
+    recipient = Recipient(Mailbox("bob", NET), notify=Notify.NEVER)
+    queue_id = relay.accept("bob@example.net", hand_over=False, active=False)
+    entry = relay.spool._queue[queue_id]
+    entry.recipients[0] = replace(entry.recipients[0], recipient=recipient)
+    relay.remote.script = {"bob": REFUSED}
+    relay.queue.start()
+    relay.clock.advance(0)
+    assert relay.spool.counts().messages == 0
+    assert relay.journal.of(Kind.REPORT_QUEUED) == []
+
+
+def test_a_delay_is_warned_of_once() -> None:
+    """After four hours the sender gets one report of the delay, and no second one."""
+    relay = Relay(QueueSettings(jitter=0, first_retry=3600, longest_retry=3600))
+    relay.remote.script = {"bob": BUSY}
+    relay.accept("bob@example.net")
+    for _ in range(30):
+        relay.clock.advance(1800)
+    reports = relay.journal.of(Kind.REPORT_QUEUED)
+    assert len(reports) == 1
+    assert reports[0].time == 1000 + 4 * 3600
+    assert len(relay.local.attempts) == 1
+
+
+def test_mail_is_returned_at_the_end_of_its_life() -> None:
+    """After five days of delays the message fails with 5.4.7 and its sender is told."""
+    relay = Relay()
+    relay.remote.script = {"bob": BUSY}
+    queue_id = relay.accept("bob@example.net")
+    for _ in range(24 * 6):
+        relay.clock.advance(3600)
+    assert relay.spool.get(queue_id) is None
+    [failed] = relay.journal.of(Kind.RECIPIENT_FAILED)
+    assert failed.fields["status"] == "5.4.7"
+    assert len(relay.local.attempts) == 2  # the warning, and the failure
+
+
+def test_a_bug_in_a_delivery_never_bounces_mail() -> None:
+    """An exception of ours is noted with a traceback; the message waits, not counted, for any time (law 2)."""
+    relay = Relay()
+    relay.remote.error = ZeroDivisionError("ours")
+    queue_id = relay.accept("bob@example.net")
+    for _ in range(24 * 6):
+        relay.clock.advance(3600)
+    assert [(state, attempts) for state, attempts, _ in relay.states(queue_id)] == [(State.WAITING, 0)]
+    assert relay.journal.of(Kind.FAULT)
+    assert relay.journal.of(Kind.REPORT_QUEUED) == []
+    assert {event.level for event in relay.journal.of(Kind.RECIPIENT_DEFERRED)} == {Level.ALERT}
+    relay.remote.error = None
+    relay.clock.advance(4 * 3600)
+    relay.clock.advance(60)
+    assert relay.spool.get(queue_id) is None
+
+
+def test_a_bug_in_report_writing_keeps_the_message() -> None:
+    """If the report cannot be written the failed recipient stays in the queue; the delivered one is done."""
+    relay = Relay()
+    relay.readers = lambda mailbox: 1 // 0  # type: ignore[return-value]  # breaks on purpose
+    relay.remote.script = {"bob": REFUSED}
+    queue_id = relay.accept("bob@example.net", "eve@example.net")
+    assert [(state, attempts) for state, attempts, _ in relay.states(queue_id)] == [(State.WAITING, 0)]
+    assert len(relay.journal.of(Kind.FAULT)) == 1
+
+
+def test_a_record_that_fails_is_repeated_until_it_stands() -> None:
+    """With a full disk the outcome is kept and recorded when there is room: no second delivery meanwhile."""
+    relay = Relay()
+    relay.remote.held = []
+    queue_id = relay.accept("bob@example.net")
+    relay.spool.fault = OSError(28, "No space left on device")
+    relay.remote.held[0].callback(None)
+    relay.clock.pump([5.0] * 10)
+    assert relay.spool.get(queue_id) is not None
+    assert relay.journal.of(Kind.SPOOL_UNWRITABLE)[0].level is Level.ALERT
+    relay.spool.fault = None
+    relay.clock.pump([5.0])
+    assert relay.spool.get(queue_id) is None
+    assert len(relay.remote.attempts) == 1
+
+
+def test_a_spool_that_cannot_be_marked_starts_nothing() -> None:
+    """Without its mark an attempt does not start; it starts when the spool can be written again."""
+    relay = Relay()
+    relay.accept("bob@example.net", active=False, hand_over=False)
+    relay.spool.fault = SpoolSuspect("gone")
+    relay.queue.start()
+    relay.clock.pump([0.1] * 5)
+    assert relay.remote.attempts == []
+    relay.spool.fault = None
+    relay.clock.pump([0.1] * 5)
+    assert len(relay.remote.attempts) == 1
+
+
+def test_a_dead_destination_is_not_tried_message_by_message() -> None:
+    """After one refused connection what waits for that destination is deferred with the same reason, untried."""
+    relay = Relay(width=1)
+    relay.remote.held = []
+    relay.remote.script = {"bob": DEAD}
+    ids = [relay.accept("bob@example.net") for _ in range(4)]
+    assert len(relay.remote.attempts) == 1
+    relay.remote.held[0].callback(None)
+    assert len(relay.remote.attempts) == 1
+    assert [relay.states(queue_id)[0][0] for queue_id in ids] == [State.WAITING] * 4
+    reasons = [event.reason.text for event in relay.journal.of(Kind.RECIPIENT_DEFERRED) if event.reason]
+    assert reasons == ["connection refused"] + ["example.net rests: connection refused"] * 3
+
+
+def test_memory_is_bounded_and_the_backlog_follows() -> None:
+    """With room for two messages the others wait in the spool, and all are delivered in the end, each once."""
+    relay = Relay(QueueSettings(jitter=0, memory_messages=2))
+    relay.remote.held = []
+    ids = []
+    for number in range(7):
+        ids.append(relay.accept(f"u{number}@d{number}.example", active=relay.queue.room()))
+    assert len(relay.remote.attempts) == 2
+    while relay.remote.held:
+        relay.remote.held.pop(0).callback(None)
+        relay.clock.advance(0.1)
+    assert sorted(queue_id for queue_id, _ in relay.remote.attempts) == sorted(ids)
+    assert relay.spool.counts().messages == 0
+
+
+def test_stop_waits_for_what_is_under_way_and_starts_nothing() -> None:
+    """A stop fires when running attempts are recorded; what was waiting stays in the spool."""
+    relay = Relay(width=1)
+    relay.remote.held = []
+    first, second = relay.accept("bob@example.net"), relay.accept("eve@example.net")
+    stopped = relay.queue.stop()
+    assert not stopped.called
+    relay.remote.held[0].callback(None)
+    result(stopped)
+    assert relay.spool.get(first) is None
+    assert relay.spool.get(second) is not None
+    assert relay.clock.getDelayedCalls() == []
+
+
+def test_a_content_that_cannot_be_read_waits() -> None:
+    """A message whose content cannot be read is deferred for a cause of ours, not bounced."""
+    relay = Relay()
+    queue_id = relay.accept("bob@example.net", active=False, hand_over=False)
+
+    def unreadable(queue_id: str) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    relay.spool.content = unreadable  # type: ignore[method-assign]  # the disk of this test
+    relay.queue.start()
+    relay.clock.advance(0)
+    assert relay.remote.attempts == []
+    assert [(state, attempts) for state, attempts, _ in relay.states(queue_id)] == [(State.WAITING, 0)]
