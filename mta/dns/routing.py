@@ -35,6 +35,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, takewhile, zip_longest
+from typing import TypeVar
 
 from twisted.internet import defer
 
@@ -79,6 +80,8 @@ class RoutingLimits:
     allow_loopback: bool = False
     """Whether an MX host on a loopback address is used. For tests and closed networks."""
 
+
+_T = TypeVar("_T")
 
 Decision = Route | outcome.Deferred | outcome.Failed
 
@@ -220,13 +223,18 @@ async def find_route(
         return outcome.Failed(Reason(f"the domain {domain} takes no mail (null MX, RFC 7505)", source), NULL_MX)
     ahead = takewhile(lambda mx: mx.exchange not in own.hostnames, records)
     hosts = [mx for mx in ahead if not exchange_fault(mx.exchange)][: limits.hosts]
-    found = await defer.gatherResults([_look_up(mx.exchange, resolver) for mx in hosts])
+    found = await _all(_look_up(mx.exchange, resolver) for mx in hosts)
     known = {mx: _addresses(answers, chance) for mx, answers in zip(hosts, found, strict=True)}
     return _choose(domain, source, records, known, own, port, limits)
 
 
 def _look_up(host: str, resolver: Resolver) -> defer.Deferred[list[Answer]]:
-    return defer.gatherResults([resolver.query(host, family) for family in (RecordType.AAAA, RecordType.A)])
+    return _all(resolver.query(host, family) for family in (RecordType.AAAA, RecordType.A))
+
+
+def _all(waiting: Iterable[defer.Deferred[_T]]) -> defer.Deferred[list[_T]]:
+    # Errors are consumed: cancelled questions are nobody's unhandled fault.
+    return defer.gatherResults(list(waiting), consumeErrors=True)
 
 
 def _literal(domain: str, own: Own, port: int, limits: RoutingLimits) -> Decision:

@@ -110,7 +110,7 @@ def read(asked: Query, octets: bytes, source: str, trusted: bool) -> Answer | Al
     try:
         # An old server may cut a truncated answer anywhere: its question is all that is read.
         truncated = len(octets) > 3 and bool(octets[2] & 0x02)
-        message = dns.message.from_wire(octets, question_only=False)
+        message = dns.message.from_wire(octets, question_only=truncated)
         if not isinstance(message, dns.message.QueryMessage) or not asked.message.is_response(message):
             return None
         if truncated:

@@ -183,7 +183,7 @@ class History:
 
     def _begin(self, began: int) -> _Segment:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        paths = sorted(self._directory.glob(f"{self._worker}-*.sqlite"))
+        paths = sorted(self._directory.glob(f"{self._worker}-{'[0-9]' * 16}.sqlite"))
         if paths:
             began = max(began, _began(paths[-1]) + 1)
         _prune(paths, began, self._keep)

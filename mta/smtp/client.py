@@ -169,7 +169,7 @@ class Fault:
     stage: Stage | None
     """What waited for its answer."""
     grouped: bool
-    """Whether more than one command did: a server that cannot pipeline shows itself so."""
+    """Whether it was the answer to a group of commands: a server that cannot pipeline shows itself so."""
 
 
 class ClientSession:
@@ -194,6 +194,7 @@ class ClientSession:
         self._reader = ReplyReader(self._limits)
         self._unsent: deque[Command] = deque()
         self._unanswered: deque[Command] = deque([GREETING])
+        self._grouped = False
         self._out: list[bytes] = []
         self._chunks: Iterator[bytes] = iter(())
         self._chunk: bytes | None = None
@@ -267,7 +268,7 @@ class ClientSession:
     def fail(self, text: str, status: Status = _OUT_OF_STEP) -> Fault:
         """End the session: what waits gets no answer. Returns the fault, the first one where there are more."""
         if self.fault is None:
-            self.fault = Fault(text, status, self.awaiting, len(self._unanswered) > 1)
+            self.fault = Fault(text, status, self.awaiting, self._grouped)
             self._close()
         return self.fault
 
@@ -313,6 +314,7 @@ class ClientSession:
             if self._unanswered and not (pipelining and not self._unanswered[-1].synchronising):
                 return
             command = self._unsent.popleft()
+            self._grouped = bool(self._unanswered)
             self._unanswered.append(command)
             if command.content is None:
                 self._out.append(command.wire)

@@ -162,6 +162,8 @@ class SmtpPeer(protocol.Protocol):
         self._context = context
         self._buffer = b""
         self._content = False
+        self._sender = False
+        self._recipients = 0
         self._deaf = False
 
     def connectionMade(self) -> None:
@@ -223,9 +225,15 @@ class SmtpPeer(protocol.Protocol):
             "STARTTLS": b"220 go\r\n",
             "AUTH": b"235 2.7.0 welcome\r\n",
         }
+        if (verb == "RCPT" and not self._sender) or (verb == "DATA" and not self._recipients):
+            defaults[verb] = b"503 5.5.1 out of order\r\n"
         good = self._say(self._scripted(line, verb), defaults.get(verb, b"250 2.0.0 ok\r\n"))
+        if verb in ("MAIL", "RSET", "EHLO", "DATA"):
+            self._sender, self._recipients = good and verb == "MAIL", 0
         if good and verb == "DATA":
             self._content = True
+        elif verb == "RCPT":
+            self._recipients += good
         elif verb == "QUIT":
             self.transport.loseConnection()
         elif good and verb == "STARTTLS":
@@ -257,7 +265,7 @@ class ServerContext:
         self._context.use_certificate(certificate)
         self._context.use_privatekey(key)
 
-    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
+    def serverConnectionForTLS(self, below: object) -> SSL.Connection:
         """Called by Twisted."""
         return SSL.Connection(self._context)
 
@@ -266,7 +274,7 @@ class ServerContext:
 class BrokenContext:
     """A server that can agree on no version of TLS with anybody."""
 
-    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
+    def serverConnectionForTLS(self, below: object) -> SSL.Connection:
         """Called by Twisted."""
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
         context.set_max_proto_version(SSL.TLS1_2_VERSION)

@@ -1,0 +1,83 @@
+"""Listening sockets: our own, systemd's, and what is said when one cannot be had."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from mta.service.sockets import CannotListen, close, open_sockets
+from mta.settings.sections import MxSettings, Settings, SmtpdSettings
+from mta.settings.values import Endpoint, Listen, SystemdSocket
+
+
+def settings(*listen: Listen, submissions: tuple[Listen, ...] = ()) -> Settings:
+    """Make settings that listen there."""
+    smtpd = SmtpdSettings(enabled=bool(submissions), submission=(), submissions=submissions)
+    return Settings("mx.example.test", mx=MxSettings(enabled=bool(listen), listen=listen), smtpd=smtpd)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_sockets_listen_where_the_settings_say() -> None:
+    """Each endpoint gets its socket, which takes connections, and knows its service."""
+    here, there = Endpoint("127.0.0.1", free_port()), Endpoint("127.0.0.2", free_port())
+    opened = open_sockets(settings(here, submissions=(there,)), {})
+    try:
+        assert [(each.service, each.implicit_tls, each.name) for each in opened] == [
+            ("mx", False, str(here)),
+            ("smtpd", True, str(there)),
+        ]
+        for each in opened:
+            with socket.create_connection(each.socket.getsockname()[:2]):
+                pass
+    finally:
+        close(opened)
+
+
+def test_ipv6_leaves_ipv4_alone() -> None:
+    """The wildcards of both families stand side by side on one port."""
+    port = free_port()
+    opened = open_sockets(settings(Endpoint("127.0.0.1", port), Endpoint("::1", port)), {})
+    assert [each.socket.family for each in opened] == [socket.AF_INET, socket.AF_INET6]
+    close(opened)
+
+
+def test_a_switched_off_service_listens_nowhere() -> None:
+    """With mx off only smtpd is opened."""
+    there = Endpoint("127.0.0.1", free_port())
+    opened = open_sockets(settings(submissions=(there,)), {})
+    assert [each.service for each in opened] == ["smtpd"]
+    close(opened)
+
+
+def test_a_socket_of_systemd_is_taken_by_its_name() -> None:
+    """The descriptor that systemd named mx is used as it is."""
+    inherited = socket.create_server(("127.0.0.1", 0))
+    [listening] = open_sockets(settings(SystemdSocket("mx")), {"mx": inherited.detach()})
+    assert listening.name == "systemd:mx"
+    with socket.create_connection(listening.socket.getsockname()):
+        pass
+    close([listening])
+
+
+def test_every_socket_that_cannot_be_had_is_named() -> None:
+    """All problems are told at once, with service, address and cause; what was opened is closed again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = Endpoint("127.0.0.1", taken.getsockname()[1])
+        fine = Endpoint("127.0.0.1", free_port())
+        with pytest.raises(CannotListen) as refused:
+            open_sockets(settings(fine, busy, SystemdSocket("mx")), {"other": 3})
+    lines = str(refused.value).splitlines()
+    assert lines == [
+        f"mx cannot listen on {busy}: Address already in use",
+        "mx cannot listen on systemd:mx: systemd handed over no socket of that name (it has: other)",
+    ]
+    with socket.create_server((fine.host, fine.port)):
+        pass
