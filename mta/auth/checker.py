@@ -160,7 +160,7 @@ class Checker:
             why = "the password is wrong" if account else "there is no such account"
             return Refused(Reason(f"{login}: {why}", account.source if account else self._directory.source))
         self._by_account.forget((login, network))
-        self._remember(account, secret, now)
+        self._remember(secret, now)
         return Accepted(account, Reason(f"{account.login} gave the right password", account.source))
 
     async def _check(self, login: str, account: Account | None, password: bytes, network: str) -> bool:
@@ -180,10 +180,9 @@ class Checker:
         number = int.from_bytes(self._hash(login.encode())[:8])
         return self._stand_ins[number % len(self._stand_ins)]
 
-    def _remember(self, account: Account, secret: bytes, now: float) -> None:
+    def _remember(self, secret: bytes, now: float) -> None:
         bounds = self._settings().auth
-        # a reload may have come while the thread was at work
-        if self._directory.accounts.get(account.login) is not account or not bounds.cache_seconds:
+        if not bounds.cache_seconds:
             return
         self._known[secret] = now + bounds.cache_seconds
         self._known.move_to_end(secret)

@@ -257,9 +257,7 @@ class Connection(protocol.Protocol):
             self._leave()
             self.quit()
         else:
-            stage = self.session.awaiting
-            assert stage is not None, "an exchange waits for an answer"
-            self._overdue(f"no answer to {stage.value} in time", NO_ANSWER)
+            self._overdue("no answer in time", NO_ANSWER)
 
     def _overdue(self, text: str, status: Status) -> None:
         self.session.fail(text, status)

@@ -21,7 +21,7 @@ from mta.spool.port import QueuedMessage, QueuedRecipient
 
 
 class LocalDelivery:
-    """The delivery port for destination ``local``; `directory` is asked at each delivery, so reloads count."""
+    """The delivery port for the destination `LOCAL`; `directory` is asked at each delivery, so reloads count."""
 
     def __init__(self, store: MaildirStore, directory: Callable[[], Directory]) -> None:
         self._store = store

@@ -144,7 +144,7 @@ class Opener:
             secured = answer
         if secured.status == TLS_FAILURE and host.tls is TlsLevel.MAY:
             return secured
-        return _refusal(secured, Way(remote, "at STARTTLS"), "")
+        return _refusal(secured, Way(remote, "in clear text"), "the TLS handshake")
 
 
 def _remote(host: Host, address: str) -> str:
@@ -159,7 +159,8 @@ def _leave(connection: Connection, problem: Deferred | Failed | Fault) -> Deferr
 
 def _refusal(answer: ServerReply | Fault, way: Way, stage: str) -> Deferred | Failed:
     if isinstance(answer, Fault):
-        return Deferred(Reason(f"{answer.text}, {way.protection}", way.remote), answer.status, way.remote)
+        why = Reason(f"{answer.text}, at {stage}, {way.protection}", way.remote)
+        return Deferred(why, answer.status, way.remote)
     reason = Reason(f"refused at {stage}, {way.protection}", said(way.remote, answer))
     kind = Failed if answer.permanent else Deferred
     return kind(reason, answer.status, way.remote, answer.text())
@@ -185,7 +186,7 @@ async def _log_in(connection: Connection, host: Host, login: Login, way: Way) ->
         return Deferred(why, AUTH_FAILED.transient(), way.remote, local=True)
     answer = await connection.run(exchange)
     if isinstance(answer, Fault):
-        return Deferred(Reason(f"{answer.text}, {way.protection}", way.remote), answer.status, way.remote)
+        return Deferred(Reason(f"{answer.text}, at AUTH, {way.protection}", way.remote), answer.status, way.remote)
     if answer.positive:
         return None
     why = Reason(f"the login of {login.user} was refused, {way.protection}", said(way.remote, answer))

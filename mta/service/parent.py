@@ -11,12 +11,11 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 from twisted.application import service
 from twisted.internet import defer
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from twisted.python.systemd import ListenFDs
+from twisted.logger import ILogObserver
 
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
@@ -24,7 +23,8 @@ from mta.observe.history import History, Keep
 from mta.observe.journal import Journal
 from mta.observe.log import Log, json_line, key_value
 from mta.service.control import CommandRefused, ControlFactory
-from mta.service.sockets import CannotListen, close, open_sockets
+from mta.service.reactor_log import ReactorLog
+from mta.service.sockets import CannotListen, close, inherited, open_sockets
 from mta.service.worker import FIXED, Worker
 from mta.settings.problem import SettingsRefused
 from mta.settings.reader import load
@@ -43,13 +43,17 @@ class Parent(service.Service):
         self._settings = settings
         self._reactor = reactor
         self._control: Any = None
-        self._noting = False
+        self._reactor_log = ReactorLog()
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join the application, and have twistd log through us."""
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        parent.setComponent(ILogObserver, self._reactor_log)
 
     def privilegedStartService(self) -> None:
         """Open the sockets, while ports below 1024 may still be opened."""
-        inherited = ListenFDs.fromEnvironment().inheritedNamedDescriptors()
         try:
-            self._sockets = open_sockets(self._settings, inherited)
+            self._sockets = open_sockets(self._settings, inherited(os.environ, os.getpid()))
         except CannotListen as error:
             _cannot_start(error)
 
@@ -86,8 +90,9 @@ class Parent(service.Service):
 
     def _open_journal(self, settings: Settings) -> None:
         self._journal = Journal(time.time)
+        file = settings.log.file or (f"{settings.state}/mta.log" if _is_nowhere(2) else "")
         # Open as long as we are: the last line is written when everything else has stopped.
-        stream = open(settings.log.file or 2, "ab", buffering=0, closefd=bool(settings.log.file))  # noqa: SIM115
+        stream = open(file or 2, "ab", buffering=0, closefd=bool(file))  # noqa: SIM115
         render = json_line if settings.log.format == "json" else key_value
         self._log = Log(stream, lambda function: self._reactor.callLater(0, function), render)
         self._journal.sinks.append(self._log)
@@ -97,17 +102,7 @@ class Parent(service.Service):
             path = f"{settings.state}/history"
             self._history = History(path, "0", self._reactor, self._journal, keep)
             self._journal.sinks.append(self._history)
-        globalLogPublisher.addObserver(cast(ILogObserver, self._twisted_said))
-
-    def _twisted_said(self, event: LogEvent) -> None:
-        """Take over what Twisted logs of failures that nobody handled: each is a bug of ours."""
-        failure = event.get("log_failure")
-        if failure is not None and not self._noting:
-            self._noting = True
-            try:
-                self._journal.fault("reactor", failure.value)
-            finally:
-                self._noting = False
+        self._reactor_log.journal = self._journal
 
     def _note_loaded(self, settings: Settings) -> None:
         directory = settings.directory
@@ -179,6 +174,12 @@ def _value(settings: Settings, key: str) -> object:
     for name in key.split("."):
         value = getattr(value, name)
     return value
+
+
+def _is_nowhere(descriptor: int) -> bool:
+    """Whether what is written there is gone: twistd without ``-n`` leaves no standard error."""
+    found, null = os.fstat(descriptor), os.stat(os.devnull)
+    return (found.st_dev, found.st_ino) == (null.st_dev, null.st_ino)
 
 
 def _cannot_start(error: BaseException) -> NoReturn:

@@ -7,11 +7,14 @@ SO_REUSEADDR, and IPv6 ones take no IPv4, so that ``0.0.0.0`` and ``::`` stand s
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mta.settings.sections import Settings
 from mta.settings.values import Listen, SystemdSocket
+
+_LISTEN_FDS_START = 3
+"""The first descriptor that systemd hands over (sd_listen_fds(3))."""
 
 
 class CannotListen(Exception):
@@ -41,8 +44,22 @@ def wanted(settings: Settings) -> list[tuple[str, bool, Listen]]:
     return out
 
 
-def open_sockets(settings: Settings, inherited: Mapping[str, int]) -> list[Listening]:
-    """Open every socket that is wanted; `inherited` maps systemd's names to descriptors. Raises CannotListen."""
+def inherited(environment: Mapping[str, str], process: int) -> dict[str, list[int]]:
+    """Return the sockets that systemd handed over to `process`, by name (sd_listen_fds_with_names(3)).
+
+    A name may have several: one unit with IPv4 and IPv6 gives both the same.
+    """
+    if environment.get("LISTEN_PID") != str(process):
+        return {}
+    found: dict[str, list[int]] = {}
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    for number, name in zip(range(int(environment.get("LISTEN_FDS", "0"))), names, strict=False):
+        found.setdefault(name, []).append(_LISTEN_FDS_START + number)
+    return found
+
+
+def open_sockets(settings: Settings, inherited: Mapping[str, Sequence[int]]) -> list[Listening]:
+    """Open every socket that is wanted; `inherited` has systemd's descriptors by name. Raises CannotListen."""
     problems: list[str] = []
     opened: list[Listening] = []
     for service, implicit_tls, listen in wanted(settings):
@@ -64,11 +81,11 @@ def close(opened: Iterable[Listening]) -> None:
         listening.socket.close()
 
 
-def _sockets(listen: Listen, inherited: Mapping[str, int], backlog: int) -> list[socket.socket]:
+def _sockets(listen: Listen, inherited: Mapping[str, Sequence[int]], backlog: int) -> list[socket.socket]:
     if isinstance(listen, SystemdSocket):
         if listen.name not in inherited:
             raise OSError(f"systemd handed over no socket of that name (it has: {', '.join(inherited) or 'none'})")
-        return [socket.socket(fileno=inherited[listen.name])]
+        return [socket.socket(fileno=descriptor) for descriptor in inherited[listen.name]]
     found = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     made: list[socket.socket] = []
     try:

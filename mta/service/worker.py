@@ -11,6 +11,7 @@ sockets, sessions (those in a transaction may end it), relay, Maildirs, spool, h
 from __future__ import annotations
 
 import grp
+import ipaddress
 import os
 import pwd
 import secrets
@@ -48,7 +49,8 @@ from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
 from mta.service.sockets import Listening
 from mta.settings.expansion import Addressed, look_up
-from mta.settings.sections import MaildirSettings, Settings, TlsSettings
+from mta.settings.sections import MaildirSettings, MxSettings, Settings, TlsSettings
+from mta.settings.values import Endpoint
 from mta.smtp.address import Mailbox
 from mta.smtp.extension import Offer
 from mta.smtp.server import ServerSession
@@ -192,7 +194,7 @@ class Worker:
 
     def _new_router(self) -> Router:
         settings = self.settings
-        own = Own(frozenset({settings.hostname.lower()}))
+        own = Own(frozenset({settings.hostname.lower()}), _own_addresses(settings.mx))
         limits = RoutingLimits(allow_loopback=settings.dns.allow_loopback)
         return Router(self._resolver, own, settings.relay, self._chance, limits)
 
@@ -299,6 +301,16 @@ def _ownership(maildir: MaildirSettings) -> Ownership:
     uid = pwd.getpwnam(maildir.owner).pw_uid if maildir.owner else os.getuid()
     gid = grp.getgrnam(maildir.group).gr_gid if maildir.group else -1
     return Ownership(uid, gid, maildir.mode, maildir.directory_mode)
+
+
+def _own_addresses(mx: MxSettings) -> frozenset[str]:
+    """The addresses that an MX record may name and that are this server: those that mx is told to listen on.
+
+    Not wildcards, which say nothing, and not loopback, which in a closed network is somebody else's too.
+    """
+    hosts = [listen.host for listen in mx.listen if isinstance(listen, Endpoint)]
+    parsed = [ipaddress.ip_address(host) for host in hosts if host.replace(".", "").isdigit() or ":" in host]
+    return frozenset(str(address) for address in parsed if not address.is_unspecified and not address.is_loopback)
 
 
 def _resolv_conf() -> str:

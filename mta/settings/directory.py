@@ -96,8 +96,8 @@ class Domain:
         if found is not None:
             return found
         if self.separator:
-            name, separator, _ = folded.partition(self.separator)
-            found = self.addresses.get(name) if separator else None
+            name = folded.partition(self.separator)[0]
+            found = self.addresses.get(name)
             if found is not None:
                 why = Reason(f"{local_part} is a subaddress of {name}", self.source)
                 return Local(found.accounts, found.outside, (why, *found.reasons))

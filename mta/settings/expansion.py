@@ -1,6 +1,6 @@
 """From the address that a sender names to the recipients that the queue knows: after aliases, with their destinations.
 
-Acceptance and reports both need it; a destination is ``local`` for a mailbox in our Maildirs and otherwise what the
+Acceptance and reports both need it; a destination is `LOCAL` for a mailbox in our Maildirs and otherwise what the
 router calls the next hop.
 """
 
@@ -13,8 +13,8 @@ from mta.mail.envelope import Recipient
 from mta.settings.directory import Account, Directory, Local, NotLocal, Resolution
 from mta.smtp.address import Mailbox
 
-LOCAL = "local"
-"""The destination of mailboxes in our Maildirs. A domain of mail has a dot or brackets, so none is called this."""
+LOCAL = "local:"
+"""The destination of mailboxes in our Maildirs: no domain has a colon."""
 
 Destination = Callable[[Mailbox], str]
 """Names the next hop of a mailbox elsewhere."""

@@ -280,7 +280,8 @@ class LogSettings:
     format: Literal["keyvalue", "json"] = "keyvalue"
     """``"keyvalue"`` for ``key=value`` lines, ``"json"`` for one JSON object a line."""
     file: Path = ""
-    """File to append to; empty: the log of twistd (standard error with ``-n``)."""
+    """File to append to; empty: standard error, or ``mta.log`` in the state directory where twistd runs without
+    ``-n``."""
 
 
 @dataclass(frozen=True, slots=True)

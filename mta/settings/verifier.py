@@ -23,9 +23,7 @@ DISABLED = "!"
 _SCHEME = re.compile(r"\{(?P<scheme>[A-Za-z0-9.-]+)\}(?P<hash>.*)")
 _SCRAM = re.compile(r"(?P<iterations>[1-9][0-9]{0,7}),(?P<salt>[^,]+),(?P<stored>[^,]+),(?P<server>[^,]+)")
 _FORMS = {
-    "ARGON2ID": re.compile(
-        r"\$argon2id\$v=19\$m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,3}\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"
-    ),
+    "ARGON2ID": re.compile(r"\$argon2id\$v=19\$m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,3}\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+"),
     "SHA512-CRYPT": re.compile(r"\$6\$(?:rounds=[0-9]{4,7}\$)?[A-Za-z0-9./]{1,16}\$[A-Za-z0-9./]{86}"),
     "BLF-CRYPT": re.compile(r"\$2[aby]\$(?:0[4-9]|1[0-9]|2[0-4])\$[A-Za-z0-9./]{53}"),
 }

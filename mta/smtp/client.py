@@ -35,7 +35,7 @@ from mta.smtp.status import BAD_CONNECTION, PROTOCOL, REFUSED, Status
 class Stage(enum.Enum):
     """What a server answers; the value is how reasons name it."""
 
-    GREETING = "connection"
+    GREETING = "greeting"
     EHLO = "EHLO"
     HELO = "HELO"
     STARTTLS = "STARTTLS"

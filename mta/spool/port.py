@@ -70,7 +70,7 @@ class Message:
     """Whether the content holds octets above 127."""
     origin: Origin
     destinations: Sequence[str]
-    """One for each recipient of the envelope: the key of its next hop, ``local`` or a domain."""
+    """One for each recipient of the envelope: the key of its next hop, a domain or ``local:``."""
     active: bool = True
     """Whether the relay takes it at once: it is stored as ACTIVE, so a crash in the first attempt counts."""
 

@@ -346,8 +346,6 @@ def refused(error: Exception) -> OSError | None:
 
     A write that was refused comes before the sync, and the kernel keeps nothing of it.
     """
-    if isinstance(error, MemoryError):
-        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     number = _REFUSED.get(code) or _REFUSED.get(code & 0xFF)
     return None if number is None else OSError(number, f"{os.strerror(number)} (SQLite: {error})")

@@ -152,7 +152,7 @@ def test_greeting_deadline() -> None:
     line = Line(SmtpPeer(script={"greeting": SILENCE}))
     waiting = line.connection.run(Opening("us.example"))
     fault = line.expect_deadline(waiting, 300)
-    assert fault == Fault("no answer to connection in time", NO_ANSWER, Stage.GREETING, grouped=False)
+    assert fault == Fault("no answer in time", NO_ANSWER, Stage.GREETING, grouped=False)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,9 @@ def transactions() -> Iterator[bytes]:
     """The octets of each message; it is the submission service, so that one goes outside."""
     for name, recipients, size in MESSAGES:
         rcpt = "".join(f"RCPT TO:<{recipient}>\r\n" for recipient in recipients)
-        content = f"From: scanner@example.test\r\nSubject: {name}\r\n\r\n" + "x" * 70 + "\r\n" + "line\r\n" * (size // 6)
+        content = (
+            f"From: scanner@example.test\r\nSubject: {name}\r\n\r\n" + "x" * 70 + "\r\n" + "line\r\n" * (size // 6)
+        )
         yield f"MAIL FROM:<scanner@example.test>\r\n{rcpt}DATA\r\n{content}.\r\n".encode()
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
+from mta.settings.expansion import LOCAL
 from tests.doubles.reception import TOML, Post, etc
 
 MAIL = b"MAIL FROM:<peer@example.org>\r\n"
@@ -80,8 +81,8 @@ def test_mail_for_several_mailboxes_is_one_commit_in_the_spool(post: Post) -> No
     assert talk.codes(message("alice@example.test", "bob@example.test"))[-1] == "250 2.0.0"
     [queued] = post.spool.page()
     assert [(str(q.recipient.mailbox), q.destination) for q in queued.recipients] == [
-        ("alice@example.test", "local"),
-        ("bob@example.test", "local"),
+        ("alice@example.test", LOCAL),
+        ("bob@example.test", LOCAL),
     ]
     assert [m.queue_id for m in post.handed] == [queued.queue_id]
     content = post.spool.content(queued.queue_id)

@@ -13,6 +13,7 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.reason import Reason
 from mta.relay.local import LocalDelivery
+from mta.settings.expansion import LOCAL
 from mta.smtp import status
 from mta.smtp.address import Mailbox
 from mta.spool.port import Origin, QueuedMessage, QueuedRecipient, State
@@ -41,7 +42,7 @@ def deliver(post: Post, *recipients: QueuedRecipient, content: bytes = CONTENT) 
 def to(mailbox: Mailbox, number: int = 0, original: Mailbox | None = None) -> QueuedRecipient:
     """Make a recipient in the queue."""
     recipient = Recipient(mailbox, original)
-    return QueuedRecipient(number, recipient, "local", State.ACTIVE, 0.0, 0, 0, None, False)
+    return QueuedRecipient(number, recipient, LOCAL, State.ACTIVE, 0.0, 0, 0, None, False)
 
 
 def test_each_mailbox_gets_its_copy_with_its_own_trace(post: Post) -> None:
@@ -50,8 +51,7 @@ def test_each_mailbox_gets_its_copy_with_its_own_trace(post: Post) -> None:
     outcomes = deliver(post, to(BOB, 0), to(alice, 1, Mailbox("team", "example.test")))
     assert all(isinstance(outcome, Delivered) for outcome in outcomes.values())
     assert post.maildir("bob") == [
-        b"Return-Path: <peer@example.org>\nDelivered-To: bob@example.test\n"
-        b"Received: from x\nSubject: hello\n\nbody\n"
+        b"Return-Path: <peer@example.org>\nDelivered-To: bob@example.test\nReceived: from x\nSubject: hello\n\nbody\n"
     ]
     [copy] = post.maildir("alice")
     assert b"Delivered-To: alice@example.test\nX-Original-To: team@example.test\n" in copy

@@ -28,12 +28,12 @@ from tests.doubles.sync import result
 A, B, C = "192.0.2.1", "192.0.2.2", "2001:db8::3"
 CONTENT = b"Subject: hello\r\n\r\n.dot\r\n"
 REFUSED = error.ConnectionRefusedError("refused")
-ALICE, BOB = Mailbox("alice", "example.net"), Mailbox("bob", "example.net")
+US, ALICE, BOB = Mailbox("us", "example.org"), Mailbox("alice", "example.net"), Mailbox("bob", "example.net")
 
 
 def message(
     *mailboxes: Mailbox,
-    sender: Mailbox | None = Mailbox("us", "example.org"),
+    sender: Mailbox | None = US,
     eight_bit: bool = False,
     smtputf8: bool = False,
 ) -> QueuedMessage:
@@ -189,7 +189,7 @@ def test_refusals_of_all(stage: str, code: bytes, kind: type) -> None:
 
 def test_a_long_reply_is_cut() -> None:
     """Of a reply 500 octets are kept."""
-    here = world(SmtpPeer(script={"content": b"".join(b"550-%s\r\n" % (b"x" * 400) for _ in range(100)) + b"550 x\r\n"}))
+    here = world(SmtpPeer(script={"content": (b"550-" + b"x" * 400 + b"\r\n") * 100 + b"550 x\r\n"}))
     assert len(here.deliver()[0].reply) == 500
 
 
@@ -376,7 +376,7 @@ def test_421_to_the_content() -> None:
 
 
 def test_a_server_that_cannot_pipeline_is_remembered() -> None:
-    """Row 72: a host that loses step in a group is spoken to in lock-step from then on; hosts remembered are bounded."""
+    """Row 72: a host that loses step in a group is spoken to in lock-step from then on; the memory is bounded."""
     first = SmtpPeer(script={"MAIL": [b"250 ok\r\n250 ok\r\n"]})
     second, third = SmtpPeer(), SmtpPeer()
     here = World(limits=AttemptLimits(lock_step=1))
@@ -550,7 +550,7 @@ def test_one_recipient_needs_smtputf8() -> None:
 
 
 def test_domains_become_a_labels() -> None:
-    """Row 41: where only domains are not ASCII, a host without SMTPUTF8 gets them as A-labels; what is no domain fails."""
+    """Row 41: where only domains are not ASCII, a host without SMTPUTF8 gets A-labels; what is no domain fails."""
     peer = SmtpPeer(offers=[])
     here = world(peer)
     queued = message(Mailbox("alice", "exämple.net"), Mailbox("bob", "☃..net"), sender=Mailbox("us", "bücher.example"))

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from mta.service.sockets import CannotListen, close, open_sockets
+from mta.service.sockets import CannotListen, close, inherited, open_sockets
 from mta.settings.sections import MxSettings, Settings, SmtpdSettings
 from mta.settings.values import Endpoint, Listen, SystemdSocket
 
@@ -59,8 +59,8 @@ def test_a_switched_off_service_listens_nowhere() -> None:
 
 def test_a_socket_of_systemd_is_taken_by_its_name() -> None:
     """The descriptor that systemd named mx is used as it is."""
-    inherited = socket.create_server(("127.0.0.1", 0))
-    [listening] = open_sockets(settings(SystemdSocket("mx")), {"mx": inherited.detach()})
+    taken = socket.create_server(("127.0.0.1", 0))
+    [listening] = open_sockets(settings(SystemdSocket("mx")), {"mx": [taken.detach()]})
     assert listening.name == "systemd:mx"
     with socket.create_connection(listening.socket.getsockname()):
         pass
@@ -73,7 +73,7 @@ def test_every_socket_that_cannot_be_had_is_named() -> None:
         busy = Endpoint("127.0.0.1", taken.getsockname()[1])
         fine = Endpoint("127.0.0.1", free_port())
         with pytest.raises(CannotListen) as refused:
-            open_sockets(settings(fine, busy, SystemdSocket("mx")), {"other": 3})
+            open_sockets(settings(fine, busy, SystemdSocket("mx")), {"other": [3]})
     lines = str(refused.value).splitlines()
     assert lines == [
         f"mx cannot listen on {busy}: Address already in use",
@@ -81,3 +81,11 @@ def test_every_socket_that_cannot_be_had_is_named() -> None:
     ]
     with socket.create_server((fine.host, fine.port)):
         pass
+
+
+def test_sockets_of_systemd_are_found_by_name() -> None:
+    """Descriptors count from 3; one name may have several; those of another process are none of ours."""
+    environment = {"LISTEN_PID": "7", "LISTEN_FDS": "3", "LISTEN_FDNAMES": "mx:mx:submission"}
+    assert inherited(environment, 7) == {"mx": [3, 4], "submission": [5]}
+    assert inherited(environment, 8) == {}
+    assert inherited({}, 7) == {}

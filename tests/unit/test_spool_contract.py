@@ -53,6 +53,7 @@ class Held:
         self.waiting: list[tuple[Callable[..., Any], tuple[object, ...], defer.Deferred[Any]]] = []
 
     def __call__(self, function: Callable[..., Any], /, *args: object) -> defer.Deferred[Any]:
+        """Run a function now, or keep it until `run`."""
         if self.at_once:
             return defer.execute(function, *args)
         done: defer.Deferred[Any] = defer.Deferred()
@@ -106,6 +107,8 @@ class Sqlite:
         self.spool = self.open(NOW)
 
     def open(self, now: float) -> SqliteSpool:
+        """Start at `now`."""
+
         def suspected(spool: SqliteSpool, reason: Reason) -> None:
             raise AssertionError(f"suspect: {reason}")
 
@@ -114,12 +117,15 @@ class Sqlite:
         return spool
 
     def hold(self) -> None:
+        """See `Model`."""
         self.held.at_once = False
 
     def settle(self, count: int | None = None) -> None:
+        """See `Model`."""
         self.held.run(count)
 
     def crash(self, chance: random.Random, now: float = NOW) -> Spool:
+        """See `Model`."""
         before = self.root / str(self.starts)
         self.starts += 1
         shutil.copytree(before, self.root / str(self.starts), ignore=shutil.ignore_patterns("*-shm"))
@@ -136,11 +142,13 @@ class Sqlite:
         return self.spool
 
     def stop(self) -> Spool:
+        """See `Model`."""
         result(self.spool.close())
         self.spool = self.open(NOW)
         return self.spool
 
     def close(self) -> None:
+        """Let go of the files."""
         self.held.at_once = True
         self.held.run()
         result(self.spool.close())
@@ -148,6 +156,7 @@ class Sqlite:
 
 @pytest.fixture(params=["model", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Model | Sqlite]:
+    """A spool of each kind, empty."""
     if request.param == "model":
         yield Model(tmp_path)
     else:

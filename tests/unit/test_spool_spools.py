@@ -191,6 +191,16 @@ def test_opening_the_next_shard_is_tried_again(tmp_path: Path, monkeypatch: pyte
     result(spools.close())
 
 
+def test_there_are_1024_shards(tmp_path: Path) -> None:
+    """A worker that has no number left to open says so and refuses mail."""
+    worker = Worker(tmp_path, shard.SHARDS - 1, shard.SHARDS)
+    spools = worker.open()
+    break_shard(spools, shard.SHARDS - 1)
+    failure(spools.insert(message("0a")))
+    assert str(worker.events[-1].reason).startswith("no new shard: all shards are in use")
+    assert isinstance(failure(spools.insert(message("0a"))), SpoolSuspect)
+
+
 def test_a_stop_while_the_next_shard_is_opened(tmp_path: Path) -> None:
     """A shard that opens after the stop is closed again; no other is opened then."""
     worker = Worker(tmp_path)

@@ -219,6 +219,7 @@ def test_a_log_that_the_kernel_refuses_to_write(store: Store) -> None:
         database_error("disk I/O error", sqlite3.SQLITE_IOERR_DIR_FSYNC),
         sqlite3.DatabaseError("database disk image is malformed"),
         RuntimeError("the thread pool is gone"),
+        MemoryError("no memory"),
     ],
     ids=str,
 )

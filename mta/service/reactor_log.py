@@ -1,0 +1,33 @@
+"""What Twisted logs, in our log: one place, one form.
+
+twistd would write a log of its own beside ours. Of what Twisted says only failures that nobody handled matter: each is
+a bug of ours and becomes one `FAULT` event. Everything else (ports that open and close, a question to a name server)
+our own events tell better.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import ILogObserver, LogEvent
+from zope.interface import implementer
+
+from mta.observe.journal import Journal
+
+
+@implementer(ILogObserver)
+class ReactorLog:
+    """Twisted's log observer; deaf until `journal` is set."""
+
+    def __init__(self) -> None:
+        self.journal: Journal | None = None
+        self._noting = False
+
+    def __call__(self, event: LogEvent) -> None:
+        """Note a failure; what fails in noting it is not noted again."""
+        failure = event.get("log_failure")
+        if failure is None or self.journal is None or self._noting:
+            return
+        self._noting = True
+        try:
+            self.journal.fault("reactor", failure.value)
+        finally:
+            self._noting = False
