@@ -271,6 +271,7 @@ def test_hostile_texts_never_change_the_structure(about: list[About], envid: str
     assert status_part
     groups = [group for group in status_part[1].split(b"\r\n\r\n") if group]
     assert len(groups) == 1 + len(about)
-    assert not re.search(rb"^X-Evil", octets.partition(b"text/rfc822-headers")[0], re.MULTILINE)
+    # In the text for people a line may begin with it: there it is text.
+    assert not re.search(rb"^X-Evil", octets.partition(b"\r\n\r\n")[0] + status_part[1], re.MULTILINE)
     assert all(len(line) <= 998 for line in octets.split(b"\r\n"))
     assert b"\n" not in octets.replace(b"\r\n", b"")

@@ -229,7 +229,7 @@ def test_a_damaged_segment_costs_its_own_events(world: World) -> None:
     world.history.close()
     world.files()[0].write_bytes(b"no database at all" * 1000)
     (world.directory / "0-0000000000000000.sqlite").touch()
-    (world.directory / "0-copy-of-somebody.sqlite").touch()
+    (world.directory / "0-0-copy.sqlite").touch()
     world.note(2)
     world.history.flush()
     with closing(sqlite3.connect(world.files()[-1])) as connection:
