@@ -1,3 +1,3 @@
-"""A mail transfer agent on Twisted: submission, acceptance, one durable queue, delivery, and the reasons for all of it."""
+"""A mail transfer agent on Twisted: submission, acceptance, one durable queue, delivery, and the reason for each step."""
 
 __version__ = "0.1.0"

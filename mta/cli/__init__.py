@@ -15,6 +15,7 @@ from mta.cli.demo import Ports, describe_demo, write_demo
 from mta.service.control import CommandRefused, ask
 from mta.settings.problem import SettingsRefused
 from mta.settings.reader import load
+from mta.settings.values import parse_host_name
 
 EX_UNAVAILABLE = 69
 EX_CANTCREAT = 73
@@ -41,18 +42,23 @@ def main() -> None:
     "directory",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Write a demonstration for example.test on loopback below this directory.",
+    help="Write a demonstration on loopback below this directory.",
 )
+@click.option("--domain", default="example.test", show_default=True, help="Its domain.")
 @click.option("--mx-port", type=click.IntRange(1, 65535), default=2525, show_default=True)
 @click.option("--smtpd-port", type=click.IntRange(1, 65535), default=2587, show_default=True, help="STARTTLS.")
 @click.option("--smtps-port", type=click.IntRange(1, 65535), default=2465, show_default=True, help="Implicit TLS.")
-def init(directory: Path, mx_port: int, smtpd_port: int, smtps_port: int) -> None:
+def init(directory: Path, domain: str, mx_port: int, smtpd_port: int, smtps_port: int) -> None:
     """Write a configuration: users alice and bob with new passwords, a certificate, directories.
 
     What is there already stays as it is.
     """
     try:
-        write_demo(directory, Ports(mx_port, smtpd_port, smtps_port))
+        domain = parse_host_name(domain)
+    except ValueError:
+        raise click.BadParameter(f"{domain} is no domain name", param_hint="--domain") from None
+    try:
+        write_demo(directory, domain, Ports(mx_port, smtpd_port, smtps_port))
     except OSError as error:
         _fail(f"cannot write {error.filename or directory}: {error.strerror}", EX_CANTCREAT)
     click.echo(describe_demo(directory))

@@ -1,6 +1,6 @@
 """`mta init --demo`: a configuration that runs on loopback without root, DNS or network.
 
-It writes ``etc/`` (mta.toml, the domain example.test with alice and bob, a self-signed certificate), ``var/`` and
+It writes ``etc/`` (mta.toml, a domain with alice and bob, a self-signed certificate), ``var/`` and
 ``credentials``. It never overwrites: a second run completes what is missing.
 """
 
@@ -15,9 +15,7 @@ from pathlib import Path
 from mta.auth.verifier import make_scram_verifier
 from mta.tls.certificate import make_self_signed
 
-DOMAIN = "example.test"
 USERS = ("alice", "bob")
-_HOSTNAME = f"mx.{DOMAIN}"
 _DAYS_VALID = 365
 
 _TOML = """\
@@ -57,27 +55,28 @@ class Ports:
     smtps: int
 
 
-def write_demo(directory: Path, ports: Ports) -> None:
-    """Write what is missing of a demonstration below `directory`. Raises OSError."""
+def write_demo(directory: Path, name: str, ports: Ports) -> None:
+    """Write what is missing of a demonstration for the domain `name` below `directory`. Raises OSError."""
     etc = directory / "etc"
-    domain = etc / "domains" / DOMAIN
+    domain = etc / "domains" / name
+    hostname = f"mx.{name}"
     for each in (etc / "tls", domain, directory / "var" / "mail"):
         each.mkdir(mode=0o755, parents=True, exist_ok=True)
     (directory / "var").chmod(0o700)
     _write(
         etc / "mta.toml",
-        _TOML.format(hostname=_HOSTNAME, mx=ports.mx, smtpd=ports.smtpd, smtps=ports.smtps),
+        _TOML.format(hostname=hostname, mx=ports.mx, smtpd=ports.smtpd, smtps=ports.smtps),
     )
     _write(domain / "aliases", _ALIASES)
     if not (domain / "users").exists():
         passwords = {user: secrets.token_urlsafe(12) for user in USERS}
-        credentials = "".join(f"{user}@{DOMAIN} {password}\n" for user, password in passwords.items())
+        credentials = "".join(f"{user}@{name} {password}\n" for user, password in passwords.items())
         (directory / "credentials").unlink(missing_ok=True)
         _write(directory / "credentials", credentials, 0o600)
         lines = [f"{user}:{make_scram_verifier(password)}::::::\n" for user, password in passwords.items()]
         _write(domain / "users", _USERS + "".join(lines), 0o640)
     if not (etc / "tls" / "key.pem").exists():
-        certificate, key = make_self_signed([_HOSTNAME, "localhost", "127.0.0.1"], time.time(), _DAYS_VALID)
+        certificate, key = make_self_signed([hostname, "localhost", "127.0.0.1"], time.time(), _DAYS_VALID)
         _write(etc / "tls" / "key.pem", key.decode(), 0o600)
         (etc / "tls" / "certificate.pem").unlink(missing_ok=True)
         _write(etc / "tls" / "certificate.pem", certificate.decode())
@@ -86,13 +85,14 @@ def write_demo(directory: Path, ports: Ports) -> None:
 def describe_demo(directory: Path) -> str:
     """Say what to type next, with alice's password in it."""
     passwords = dict(line.split() for line in (directory / "credentials").read_text().splitlines())
-    alice, bob = (f"{user}@{DOMAIN}" for user in USERS)
+    alice, bob = passwords
+    user, _, name = bob.partition("@")
     smtpd = _submission(directory / "etc" / "mta.toml")
     here = os.path.relpath(directory)
     if here.startswith(".."):
         here = str(directory.absolute())
     return f"""\
-The demonstration for {DOMAIN} is in {here}: users {alice} and {bob}, passwords in {here}/credentials.
+The demonstration for {name} is in {here}: users {alice} and {bob}, passwords in {here}/credentials.
 
 Start it (`make run` does):
     twistd -n mta --config {here}/etc/mta.toml
@@ -103,7 +103,7 @@ Then, in another terminal, submit a message as alice:
         --user '{alice}:{passwords[alice]}' --mail-from {alice} --mail-rcpt {bob} --upload-file -
 
 It lands in bob's Maildir:
-    cat {here}/var/mail/{DOMAIN}/bob/Maildir/new/*
+    cat {here}/var/mail/{name}/{user}/Maildir/new/*
 """
 
 

@@ -2,7 +2,7 @@
 
 Both hold what a peer has sent and they cannot give out yet: `LineReader` at most one line beside what was pipelined,
 `DataReader` four octets. `DataReader` never works line by line: `find` and `replace` go over whole reads.
-What either gives does not depend on how the octets were cut into reads.
+What either gives does not depend on how the octets were cut into reads (but which of two faults in a message is told).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class DataReader:
 
     __slots__ = ("_held", "_lenient", "_limit", "_lines", "_unsent", "eight_bit", "ended", "fault", "rest", "size")
 
-    def __init__(self, limit: int, lenient: bool = False) -> None:
+    def __init__(self, limit: int, lenient: bool) -> None:
         self._limit = limit
         self._lenient = lenient
         self._held = b"\r\n"

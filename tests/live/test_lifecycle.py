@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.conftest import StartDaemon
-from tests.live.peers.daemon import FAULT, Daemon
+from tests.live.peers.daemon import FAULT, STOPPED, Daemon
 from tests.live.peers.mail import log_in, message, submit
 from tests.live.peers.maildir import arrived, messages
 from tests.live.peers.process import Process, eventually, free_ports, own_program, unprivileged
@@ -169,7 +169,7 @@ def test_stale_pid_file(place: Path, start_daemon: StartDaemon, left: str) -> No
     argv = [own_program("twistd"), "-n", f"--pidfile={pid_file}", "mta", "--config", str(daemon.settings_file)]
     process = Process(argv, daemon.log, cwd="/", **unprivileged())
     process.wait_for_greeting(daemon.mx_port)
-    assert process.stop() == 0
+    assert process.stop() == STOPPED
     assert FAULT.search(process.output) is None
 
 

@@ -37,7 +37,7 @@ def test_postfix_delivers_to_its_maildir(postfix: Postfix) -> None:
             "a@client.test", [f"carol@{postfix.domain}", f"nobody@{postfix.domain}"], "Subject: x\r\n\r\nbody\r\n"
         )
     assert refused[f"nobody@{postfix.domain}"][0] == 550
-    assert arrived(postfix.maildir("carol"), b"a@client.test").endswith(b"\n\nbody\n")
+    assert arrived(postfix.maildir("carol"), b"a@client.test").endswith(b"\r\n\r\nbody\r\n")
 
 
 def test_dovecot_reads_a_maildir_with_our_verifiers(place: Path) -> None:

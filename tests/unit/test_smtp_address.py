@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path as FilePath
 
@@ -215,10 +214,8 @@ def test_paths_are_rendered() -> None:
     ["<" + "a" * 100_000, "<" + "a." * 50_000, '<"' + "\\a" * 50_000, "<a@" + "a-" * 50_000, "<" + "@a," * 40_000],
 )
 def test_hostile_paths_take_linear_time(text: str) -> None:
-    """No path makes a pattern backtrack more than its length asks for."""
-    began = time.process_time()
+    """No path makes a pattern backtrack more than its length asks for: at this length the test would not end."""
     assert parse_path(text, 0, WIDE) is AddressFault.MALFORMED
-    assert time.process_time() - began < 2
 
 
 # The suite of isemail.info judges by RFC 5322 too; these are what RFC 5321 takes.

@@ -192,6 +192,14 @@ def test_any_octets_are_read_or_refused(octets: bytes) -> None:
     assert isinstance(name, Reply) or (name.isascii() and name.isprintable() and " " not in name)
 
 
+def test_size_at_the_limit() -> None:
+    """A message of just the limit is taken, one octet more is not, whichever pattern read it."""
+    limits = Limits(message_size=500)
+    for behind in ("", " SMTPUTF8"):
+        assert isinstance(parse_mail(f"FROM:<> SIZE=500{behind}".encode(), OFFER, limits), Mail)
+        assert parse_mail(f"FROM:<> SIZE=501{behind}".encode(), OFFER, limits) is TOO_BIG
+
+
 def test_refusals_are_told_apart() -> None:
     """The constants of other modules are used, so that a test can name them."""
     assert parse_mail(b"FROM:<a@b.test> SIZE=99999999999", OFFER, LIMITS) is TOO_BIG

@@ -17,6 +17,9 @@ from tests.live.peers.process import NOBODY, Process, free_ports, own_program, u
 
 DOMAIN = "example.test"
 
+STOPPED = -signal.SIGTERM
+"""How twistd ends after SIGTERM and a whole stop: by the same signal, which systemd takes for success."""
+
 FAULT = re.compile(r"^.*(?:Traceback|Unhandled|\bevent=fault\b).*(?:\n.*){0,30}", re.MULTILINE)
 """What a bug of ours leaves in the log."""
 
@@ -86,7 +89,7 @@ class Daemon:
         status = process.stop()
         fault = FAULT.search(process.output)
         assert fault is None, fault[0]
-        assert status == 0, process.output
+        assert status == STOPPED, process.output
 
     @property
     def output(self) -> str:

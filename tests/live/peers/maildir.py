@@ -1,4 +1,4 @@
-"""Reading a Maildir from outside, as a mail reader would."""
+"""Reading a Maildir from outside, as an IMAP server would: line ends are LF on disk, CRLF to the reader."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from tests.live.peers.process import DEADLINE, eventually
 
 
 def messages(maildir: Path) -> list[bytes]:
-    """Read each message in `new`, oldest name first."""
+    """Read each message in `new`, oldest name first, with CRLF."""
     try:
-        return [(maildir / "new" / name).read_bytes() for name in sorted(os.listdir(maildir / "new"))]
+        names = sorted(os.listdir(maildir / "new"))
     except FileNotFoundError:
         return []
+    stored = [(maildir / "new" / name).read_bytes() for name in names]
+    assert not any(b"\r" in octets for octets in stored)  # or CRLF would not be told from LF
+    return [octets.replace(b"\n", b"\r\n") for octets in stored]
 
 
 def arrived(maildir: Path, token: bytes, seconds: float = DEADLINE) -> bytes:
