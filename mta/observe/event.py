@@ -46,7 +46,7 @@ class Kind(enum.Enum):
     SENDER_REFUSED = "sender.refused"  # sender, reply
     RECIPIENT_REFUSED = "recipient.refused"  # recipient, reply
     MESSAGE_REFUSED = "message.refused"  # sender, recipients, size, reply
-    MESSAGE_ACCEPTED = "message.accepted"  # sender, recipients, size, message_id, place, batch
+    MESSAGE_ACCEPTED = "message.accepted"  # sender, recipients, size, message_id, place, batch, allowed
     ATTEMPT_STARTED = "attempt.started"  # recipients, destination
     RECIPIENT_DELIVERED = "recipient.delivered"  # recipient, remote, reply, delay
     RECIPIENT_DEFERRED = "recipient.deferred"  # recipient, remote, reply, status, attempts, next

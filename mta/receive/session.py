@@ -257,7 +257,7 @@ class ReceivingSession:
         self._conversation.accepted += 1
         self._reception.journal.note(
             Kind.MESSAGE_ACCEPTED,
-            transaction.why,
+            committed.reason,
             session=self._conversation.peer.session,
             queue_id=transaction.queue_id,
             sender=str(transaction.reverse_path or ""),
@@ -265,8 +265,8 @@ class ReceivingSession:
             size=size,
             message_id=transaction.message_id,
             place=committed.place,
-            into=committed.reason.text,
             batch=committed.batch,
+            allowed=str(transaction.why),
         )
         return reply(250, status.OK, f"queued as {transaction.queue_id}")
 

@@ -17,7 +17,7 @@ class Verdict:
     reason: Reason
 
 
-MAIL_OK = Verdict(reply(250, status.SENDER_OK, "Sender OK"), Reason("accepted"))
+MAIL_OK = Verdict(reply(250, status.SENDER_OK, "Sender OK"), Reason("anybody may send to domains of ours"))
 RCPT_OK = reply(250, status.RECIPIENT_OK, "Recipient OK")
 START = reply(354, None, "Send the message; end it with <CRLF>.<CRLF>")
 VRFY = reply(252, status.RECIPIENT_OK, "Cannot tell; send mail and see")

@@ -131,6 +131,7 @@ def test_foreign_return_paths_are_removed() -> None:
     wanted = b"A: b\r\nC: d\r\n\r\nReturn-Path: in the body\r\n"
     for at in range(len(content) + 1):
         assert b"".join(without_return_path([content[:at], content[at:]])) == wanted
+    assert b"".join(without_return_path([b"A: b\r\nReturn-Path\t: <a@x>\r\n"])) == b"A: b\r\n"
 
 
 def test_content_without_return_path_is_not_copied() -> None:

@@ -236,6 +236,8 @@ def test_utf8_addresses_make_a_global_report() -> None:
     assert "Final-Recipient: utf-8; jörg@example.net\r\n".encode() in octets
     assert b"Original-Recipient: rfc822; list@example.org\r\n" in octets
     assert "To: <älice@example.org>\r\n".encode() in octets
+    long = write(About(jorg, Failed(Reason("x"), status.REFUSED, "mx", "550 " + "ü" * 2000)))
+    assert all(len(line) <= 998 for line in long.split(b"\r\n"))
     assert "<jörg@example.net>" in human.get_payload(decode=True).decode()
 
 

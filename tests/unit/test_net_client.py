@@ -363,6 +363,23 @@ def test_a_peer_that_does_not_take_content() -> None:
     assert line.peer.lost
 
 
+def test_a_refusal_in_the_midst_of_content() -> None:
+    """Row 71: 421 while content is still to be sent ends it: the rest does not leave, and the connection closes."""
+    line = Line(SmtpPeer())
+    line.open()
+    line.wire.room = 1000
+    rcpt = client.rcpt(Mailbox("alice", "example.net"))
+    waiting = line.connection.run(Transaction(client.mail(None), [rcpt], Stuffed(b"12345678\r\n" * 2000, 900)))
+    line.wire.move()
+    line.wire.other.move()
+    line.wire.protocol.dataReceived(b"421 4.3.1 disk full\r\n")
+    (refused,) = result(waiting)
+    assert refused.answer == ServerReply(421, (b"4.3.1 disk full",))
+    line.network.move()
+    assert line.peer.lost
+    assert sum(map(len, line.wire.writes)) < 5000
+
+
 # TLS
 
 

@@ -86,8 +86,10 @@ def test_a_login_submits_and_the_trace_says_so(post: Post) -> None:
     [stored] = post.maildir("bob")
     assert b"with ESMTPSA id" in stored
     [event] = post.journal.of(Kind.MESSAGE_ACCEPTED)
+    assert str(event.fields["allowed"]).startswith("alice@example.test leads to alice@example.test [")
     assert event.reason is not None
-    assert event.reason.text == "alice@example.test leads to alice@example.test"
+    assert event.reason.text == "in the Maildir of bob@example.test"
+    assert event.reason.source.endswith("example.test/users:2")
 
 
 def test_wrong_password_and_unknown_user_get_the_same_answer(post: Post) -> None:

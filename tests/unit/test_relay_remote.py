@@ -398,6 +398,17 @@ def test_a_server_that_cannot_pipeline_is_remembered() -> None:
     here.end()
 
 
+def test_nonsense_outside_of_a_group_is_no_proof_against_pipelining() -> None:
+    """A host that answers a single command with nonsense is still spoken to in groups."""
+    second = SmtpPeer()
+    here = World()
+    here.listen(A, SmtpPeer(script={"content": b"what?\r\n"}), second)
+    here.deliver()
+    here.deliver()
+    assert any(burst.count(b"\r\n") == 3 for burst in second.bursts)
+    here.end()
+
+
 def test_a_lost_connection_is_no_proof_against_pipelining() -> None:
     """A connection that was lost within a group does not put the host into lock-step."""
     second = SmtpPeer()
@@ -627,6 +638,26 @@ def test_clear_text_that_the_host_refuses_is_not_the_messages_fault() -> None:
     here.end()
 
 
+def test_clear_text_refused_without_a_fallback() -> None:
+    """530 to MAIL fails the mail where clear text was no way out of ours."""
+    here = world(SmtpPeer(script={"MAIL": b"530 5.7.0 Authentication required\r\n"}))
+    assert isinstance(here.deliver()[0], Failed)
+    here.end()
+
+
+def test_a_host_that_closes_in_the_handshake() -> None:
+    """A connection that ends before the handshake does is a failed handshake."""
+    first, second = SmtpPeer(offers=["STARTTLS"]), SmtpPeer()
+    here = World()
+    here.listen(A, first, second)
+    waiting = here.start(message(ALICE))
+    first.transport.loseConnection()
+    here.network.move()
+    assert isinstance(result(waiting)[10], Delivered)
+    assert len(second.messages) == 1
+    here.end()
+
+
 def test_must_does_not_fall_back() -> None:
     """Where the route says MUST, a failed handshake defers with 4.7.5."""
     here = World(Host("mx.example.net", (A,), tls=TlsLevel.MUST))
@@ -677,6 +708,7 @@ def test_an_attack_on_starttls_never_leads_to_clear_text(answer: bytes) -> None:
     assert isinstance(outcome, Deferred)
     assert here.network.tried == [(A, 25)]
     assert peer.commands == ["EHLO us.example", "STARTTLS"]
+    assert outcome.reply == ("421 bye" if answer.startswith(b"421") else "")
 
 
 def test_clear_text_offers_are_forgotten(server: ServerContext) -> None:

@@ -363,6 +363,18 @@ def test_octets_behind_the_220_are_an_attack(injected: bytes) -> None:
     assert talk.session.ended
 
 
+def test_octets_before_the_handshake_are_not_read_under_tls() -> None:
+    """Law 5: what came in clear text between the 220 and the end of the handshake is not an answer to anything."""
+    talk = Talk(opened(), StartTls())
+    talk.hear(b"220 go\r\n")
+    talk.session.receive(b"250-mx\r\n250 AUTH PLAIN\r\n")
+    talk.session.tls_started()
+    talk = Talk(talk.session, Opening("us.example"))
+    assert talk.hear() == b"EHLO us.example\r\n"
+    assert talk.exchange.result is None
+    assert talk.session.extensions == Extensions()
+
+
 def test_starttls_refused() -> None:
     """A refusal leaves the session as it was."""
     talk = Talk(opened(), StartTls())
