@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,24 @@ class Options(usage.Options):
     optParameters = [  # noqa: N815, RUF012  # the name and form that usage.Options reads
         ["config", "c", "/etc/mta/mta.toml", "The configuration file; etc/domains lies beside it."],
     ]
+
+    def postOptions(self) -> None:
+        """Remove a pid file of twistd's that names no `twistd mta`: a crash left it, and twistd would not start.
+
+        Who owns a spool is decided by the lock beside it, never by a pid file.
+        """
+        name = self.parent["pidfile"] if self.parent else ""
+        if name and not _names_a_server(Path(name)):
+            with suppress(OSError):
+                Path(name).unlink()
+
+
+def _names_a_server(pid_file: Path) -> bool:
+    try:
+        words = Path(f"/proc/{int(pid_file.read_text())}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return False
+    return b"mta" in words and any(word.endswith(b"twistd") for word in words)
 
 
 def makeService(options: Options) -> service.IService:

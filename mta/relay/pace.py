@@ -14,18 +14,19 @@ from typing import Generic, TypeVar
 
 from mta.mail.outcome import Deferred, Outcome
 from mta.mail.reason import Reason
+from mta.smtp import status
 
 J = TypeVar("J")
 
-NETWORK = 4
-"""Subject of the statuses that speak of network and routing (RFC 3463 §3.5)."""
+OUT_OF_REACH = {status.NO_ANSWER.transient(), status.DIRECTORY_FAILURE.transient(), status.NO_ROUTE.transient()}
+"""What says that no host of a destination could be spoken to. A connection lost later (4.4.2) says nothing of others."""
 
 
 def unreachable(outcomes: Mapping[int, Outcome]) -> Reason | None:
     """The reason why a whole destination was out of reach; None when it was reached, or the cause is ours."""
     reason: Reason | None = None
     for outcome in outcomes.values():
-        if not isinstance(outcome, Deferred) or outcome.local or outcome.status.subject != NETWORK:
+        if not isinstance(outcome, Deferred) or outcome.local or outcome.status not in OUT_OF_REACH:
             return None
         reason = outcome.reason
     return reason

@@ -76,7 +76,9 @@ class _Attempt:
 
     def settle(self, number: int, outcome: Outcome, final: bool) -> None:
         """Keep what became of a recipient; it stays open where that is not `final`."""
-        self.outcomes[number] = dataclasses.replace(outcome, reason=_after(self._problems, outcome.reason))
+        if self._problems:
+            outcome = dataclasses.replace(outcome, reason=_after(self._problems, outcome.reason))
+        self.outcomes[number] = outcome
         if final:
             del self.open[number]
 
@@ -95,15 +97,13 @@ class _Attempt:
         if not self._problems:
             return Deferred(Reason(f"no address to deliver to: {route.text}", route.source), NO_ROUTE)
         *before, last = self._problems
-        why = _after(before, last.reason)
+        why = _after(before, last.reason) if before else last.reason
         if isinstance(last, Deferred) or (exhausted and all(isinstance(each, Failed) for each in before)):
             return dataclasses.replace(last, reason=why)
         return Deferred(why, last.status.transient(), last.remote, last.reply)
 
 
 def _after(problems: Sequence[Deferred | Failed], reason: Reason) -> Reason:
-    if not problems:
-        return reason
     return Reason(f"{reason.text}; before: {'; '.join(str(each.reason) for each in problems)}", reason.source)
 
 

@@ -92,7 +92,7 @@ class Parent(service.Service):
         self._journal = Journal(time.time)
         file = settings.log.file or (f"{settings.state}/mta.log" if _is_nowhere(2) else "")
         # Open as long as we are: the last line is written when everything else has stopped.
-        stream = open(file or 2, "ab", buffering=0, closefd=bool(file))  # noqa: SIM115
+        stream = open(file or 2, "ab", closefd=bool(file))  # noqa: SIM115
         render = json_line if settings.log.format == "json" else key_value
         self._log = Log(stream, lambda function: self._reactor.callLater(0, function), render)
         self._journal.sinks.append(self._log)

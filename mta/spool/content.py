@@ -33,15 +33,11 @@ class Contents:
         self._disk.make_directories(self._aside)
 
     def write(self, queue_id: str, octets: bytes) -> str:
-        """Write and sync a file that waits to be taken; return its path."""
+        """Write and sync a file that waits to be taken; return its path. If it fails, `discard_waiting` it."""
         path = f"{self._content}/{queue_id}{_PART}"
         file = self._disk.write_new(path, [octets])
         try:
             file.sync()
-        except OSError:
-            # its pages may be lost although a later sync would succeed: never believed again
-            self._unlink(path)
-            raise
         finally:
             file.close()
         return path

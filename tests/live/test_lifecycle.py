@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import smtplib
 import socket
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from tests.live.conftest import StartDaemon
-from tests.live.peers.daemon import FAULT, STOPPED, Daemon
+from tests.live.peers.daemon import FAULT, STOPPED, Daemon, twistd
 from tests.live.peers.mail import log_in, message, submit
 from tests.live.peers.maildir import arrived, messages
-from tests.live.peers.process import Process, eventually, free_ports, own_program, unprivileged
+from tests.live.peers.process import Process, eventually, free_ports, unprivileged
 from tests.live.peers.sink import Sink
 
 pytestmark = pytest.mark.live
@@ -118,17 +116,14 @@ def test_kill_loses_no_queued_mail(start_daemon: StartDaemon) -> None:
 
 def test_second_start_on_the_same_spool(daemon: Daemon) -> None:
     """A second start on a spool that is in use ends at once and says so; the first goes on."""
-    other = daemon.directory.with_name("other-etc")
-    shutil.copytree(daemon.directory / "etc", other)
-    text = (other / "mta.toml").read_text()
+    text = daemon.settings_file.read_text()
     ports = (daemon.mx_port, daemon.smtpd_port, daemon.smtps_port)
     for old, new in zip(ports, free_ports(3), strict=True):
         text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
-    (other / "mta.toml").write_text(text)
-    argv = [own_program("twistd"), "-n", "--pidfile=", "mta", "--config", str(other / "mta.toml")]
-    second = Process(argv, daemon.directory.with_name("second.log"), cwd="/", **unprivileged())
-    assert eventually(lambda: second.popen.poll() is not None, "the second start to end")
-    assert second.popen.returncode != 0
+    other = daemon.settings_file.with_name("second.toml")
+    other.write_text(text)
+    second = Process(twistd(other), daemon.directory.with_name("second.log"), cwd="/", **unprivileged())
+    assert second.end() == 1
     assert "Traceback" not in second.output
     assert str(daemon.directory / "var") in second.output
     assert re.search(r"in use|owned|another|locked", second.output)
@@ -149,7 +144,7 @@ def test_stop_in_mid_data(start_daemon: StartDaemon) -> None:
         assert idle.recv(512).startswith(b"421 ")
         assert reply(whole, b" message\r\n.\r\n").startswith(b"250 2.0.0 ")
         half.shutdown(socket.SHUT_WR)
-        daemon.stop()
+        daemon.end()
     (stored,) = messages(daemon.maildir("bob"))
     assert stored.endswith(b"Subject: half\r\n\r\nhalf of a message\r\n")
     left = [path for path in (daemon.directory / "var").rglob("*") if path.is_file() and path.parent.name == "tmp"]
@@ -160,28 +155,36 @@ def test_stop_in_mid_data(start_daemon: StartDaemon) -> None:
 
 
 @pytest.mark.parametrize("left", ["", "999999999", "1"], ids=["empty", "no such process", "another process"])
-def test_stale_pid_file(place: Path, start_daemon: StartDaemon, left: str) -> None:
+def test_stale_pid_file(start_daemon: StartDaemon, left: str) -> None:
     """A pid file that a crash left behind does not stop the start, whatever stands in it."""
     daemon = start_daemon()
     daemon.stop()
     pid_file = daemon.directory / "var/twistd.pid"
     pid_file.write_text(left)
-    argv = [own_program("twistd"), "-n", f"--pidfile={pid_file}", "mta", "--config", str(daemon.settings_file)]
-    process = Process(argv, daemon.log, cwd="/", **unprivileged())
+    process = Process(twistd(daemon.settings_file, str(pid_file)), daemon.log, cwd="/", **unprivileged())
     process.wait_for_greeting(daemon.mx_port)
     assert process.stop() == STOPPED
     assert FAULT.search(process.output) is None
 
 
+def test_pid_file_of_a_running_server(start_daemon: StartDaemon) -> None:
+    """A pid file that names a running `twistd mta` is left alone: a second start with it ends, the first goes on."""
+    daemon = start_daemon()
+    daemon.stop()
+    argv = twistd(daemon.settings_file, str(daemon.directory / "var/twistd.pid"))
+    first = Process(argv, daemon.log, cwd="/", **unprivileged())
+    first.wait_for_greeting(daemon.mx_port)
+    second = Process(argv, daemon.directory.with_name("second-start.log"), cwd="/", **unprivileged())
+    assert second.end() == 1
+    assert (daemon.directory / "var/twistd.pid").read_text() == str(first.popen.pid)
+    assert first.stop() == STOPPED
+
+
 def test_broken_settings(daemon: Daemon) -> None:
     """The daemon does not start on a broken file, and says file and line, without a traceback."""
-    broken = daemon.directory.with_name("broken-etc")
-    shutil.copytree(daemon.directory / "etc", broken)
-    with (broken / "mta.toml").open("a") as settings:
-        settings.write("\n[nonsense]\nx = 1\n")
-    argv = [own_program("twistd"), "-n", "--pidfile=", "mta", "--config", str(broken / "mta.toml")]
-    process = Process(argv, daemon.directory.with_name("broken.log"), cwd="/", **unprivileged())
-    assert eventually(lambda: process.popen.poll() is not None, "the start to end")
-    assert process.popen.returncode != 0
+    broken = daemon.settings_file.with_name("broken.toml")
+    broken.write_text(daemon.settings_file.read_text() + "\n[nonsense]\nx = 1\n")
+    process = Process(twistd(broken), daemon.directory.with_name("broken.log"), cwd="/", **unprivileged())
+    assert process.end() == 1
     assert "Traceback" not in process.output
-    assert re.search(r"mta\.toml:\d+.*nonsense", process.output)
+    assert re.search(r"broken\.toml:\d+.*nonsense", process.output)

@@ -238,6 +238,7 @@ def test_utf8_addresses_make_a_global_report() -> None:
     assert "To: <älice@example.org>\r\n".encode() in octets
     long = write(About(jorg, Failed(Reason("x"), status.REFUSED, "mx", "550 " + "ü" * 2000)))
     assert all(len(line) <= 998 for line in long.split(b"\r\n"))
+    assert long.count("ü".encode()) == 1000 - len("550 ")
     assert "<jörg@example.net>" in human.get_payload(decode=True).decode()
 
 

@@ -99,9 +99,11 @@ def test_what_is_over_is_forgotten() -> None:
         ({0: Failed(Reason("no"), status.NO_ROUTE.permanent())}, True),
         ({0: Deferred(Reason("greylisted"), status.TOO_MUCH)}, True),
         ({0: Deferred(Reason("our bug"), status.NO_ANSWER.transient(), local=True)}, True),
+        ({0: Deferred(Reason("reply lost"), status.BAD_CONNECTION.transient())}, True),
+        ({0: Deferred(Reason("no name server"), status.DIRECTORY_FAILURE)}, False),
         ({}, True),
     ],
 )
 def test_only_a_network_cause_for_all_recipients_is_out_of_reach(outcomes: dict[int, Outcome], reached: bool) -> None:
-    """A destination rests only if every recipient was deferred with 4.4.x for a cause that is not ours."""
+    """A destination rests only if every recipient was deferred with 4.4.1, 4.4.3 or 4.4.4 for a cause that is not ours."""
     assert (unreachable(outcomes) is None) is reached

@@ -127,17 +127,21 @@ def test_a_message_is_delivered() -> None:
     peer = SmtpPeer(script={"content": b"250 2.6.0 queued as 1a2b\r\n"})
     here = world(peer)
     outcomes = here.deliver(message(ALICE, BOB))
-    assert outcomes == [
-        Delivered(
-            Reason(
-                "taken, in clear text (no STARTTLS offered)",
-                "mx.example.net [192.0.2.1]:25 said: 250 2.6.0 queued as 1a2b",
-            ),
-            Status(2, 6, 0),
-            "mx.example.net [192.0.2.1]:25",
-            "250 2.6.0 queued as 1a2b",
-        )
-    ] * 2
+    assert (
+        outcomes
+        == [
+            Delivered(
+                Reason(
+                    "taken, in clear text (no STARTTLS offered)",
+                    "mx.example.net [192.0.2.1]:25 said: 250 2.6.0 queued as 1a2b",
+                ),
+                Status(2, 6, 0),
+                "mx.example.net [192.0.2.1]:25",
+                "250 2.6.0 queued as 1a2b",
+            )
+        ]
+        * 2
+    )
     assert peer.messages == [b"Subject: hello\r\n\r\n..dot\r\n"]
     assert peer.commands == [
         "EHLO us.example",

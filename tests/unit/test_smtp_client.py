@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from mta.smtp import client
 from mta.smtp.address import Mailbox
 from mta.smtp.client import Answer, ClientSession, Extensions, Fault, Stage
+from mta.smtp.event import Content
 from mta.smtp.exchange import Authentication, Exchange, Opening, Quit, RecipientResult, StartTls, Transaction
 from mta.smtp.reply_reader import ReplyLimits, ServerReply
 from mta.smtp.status import BAD_CONNECTION, PROTOCOL, REFUSED
 from mta.smtp.writer import Stuffed
+from tests.doubles.dialogue import Dialogue
 
 ALICE = Mailbox("alice", "example.net")
 PIPELINING = b"250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n"
@@ -189,8 +191,13 @@ def test_opening_with_helo() -> None:
 
 @pytest.mark.parametrize(
     "replies",
-    [[b"554 go away\r\n"], [b"421 busy\r\n"], [b"220 mx\r\n", b"421 busy\r\n"], [b"220 mx\r\n", b"450 later\r\n"],
-     [b"220 mx\r\n", b"500 what?\r\n", b"550 no\r\n"]],
+    [
+        [b"554 go away\r\n"],
+        [b"421 busy\r\n"],
+        [b"220 mx\r\n", b"421 busy\r\n"],
+        [b"220 mx\r\n", b"450 later\r\n"],
+        [b"220 mx\r\n", b"500 what?\r\n", b"550 no\r\n"],
+    ],
 )
 def test_opening_refused(replies: list[bytes]) -> None:
     """A refused greeting, EHLO or HELO ends the opening with that reply."""
@@ -684,6 +691,23 @@ def test_whatever_a_server_says(replies: list[bytes], recipients: int, pipelinin
     assert all(sent for result in results if result.taken or result.unknown)
     refused = [result.answer for result in results if not result.taken]
     assert all(answer.code >= 400 for answer in refused if isinstance(answer, ServerReply))
+
+
+@given(st.lists(st.sampled_from([b"", b".", b"..", b".a", b"a", b"\0", b"\xff"]), max_size=6), st.integers(1, 9))
+@settings(max_examples=100)
+def test_our_server_reads_what_our_client_sends(lines: list[bytes], chunk: int) -> None:
+    """Client and server core, octets carried by hand: the content that arrives is the content that was sent."""
+    body = b"".join(line + b"\r\n" for line in lines)
+    there = Dialogue(hello=False)
+    greeting = b"220 mx.example.test ESMTP\r\n"
+    talk = Talk(ClientSession(), Opening("client.example.test"))
+    talk.hear(there.send(talk.hear(greeting)))
+    talk = Talk(talk.session, transaction(2, body, chunk))
+    there.events.clear()
+    there_said = there.send(talk.output())
+    talk.hear(there.send(talk.hear(there_said)))
+    assert all(result.taken for result in talk.exchange.result)
+    assert b"".join(event.chunk for event in there.events if isinstance(event, Content)) == body
 
 
 def test_an_exchange_must_say_what_it_does() -> None:

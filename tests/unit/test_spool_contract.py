@@ -494,12 +494,13 @@ def test_an_attempt_that_counts_clears_crashes(store: Model | Sqlite) -> None:
 
 def test_due_times_are_clamped_at_the_start(store: Model | Sqlite) -> None:
     """What a wrong clock put years ahead is due within the longest interval after the next start."""
-    result(store.spool.insert(message("0a", "a@x", "b@x", "c@x")))
+    result(store.spool.insert(message("0a", "a@x", "b@x", "c@x", "d@x", "e@x")))
     far = [Retry(0, NOW + 1e9, LATER), Retry(1, NOW + 60, LATER), Retry(2, NOW + 1e9, LATER, state=State.HELD)]
-    result(store.spool.record("0a", far))
+    edge = [Retry(3, NOW + LONGEST, LATER), Retry(4, NOW + LONGEST + 1, LATER)]
+    result(store.spool.record("0a", far + edge))
     queued = store.crash(random.Random(1)).get("0a")
     assert queued is not None
-    assert [r.due for r in queued.recipients] == [NOW + LONGEST, NOW + 60, NOW + 1e9]
+    assert [r.due for r in queued.recipients] == [NOW + LONGEST, NOW + 60, NOW + 1e9, NOW + LONGEST, NOW + LONGEST]
 
 
 def a_change(

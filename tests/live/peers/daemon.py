@@ -24,6 +24,11 @@ FAULT = re.compile(r"^.*(?:Traceback|Unhandled|\bevent=fault\b).*(?:\n.*){0,30}"
 """What a bug of ours leaves in the log."""
 
 
+def twistd(settings_file: Path, pid_file: str = "") -> list[str]:
+    """The command line that runs our server in the foreground."""
+    return [own_program("twistd"), "-n", f"--pidfile={pid_file}", "mta", "--config", str(settings_file)]
+
+
 class Daemon:
     """A demonstration below `directory`, made but not started yet.
 
@@ -64,14 +69,9 @@ class Daemon:
         """Run `mta reload`."""
         return self.mta("reload", "--config", str(self.settings_file))
 
-    def launch(self) -> Process:
-        """Start `twistd mta` and wait for nothing."""
-        argv = [own_program("twistd"), "-n", "--pidfile=", "mta", "--config", str(self.settings_file)]
-        return Process(argv, self.log, cwd="/", **unprivileged())
-
     def start(self) -> None:
         """Start it and wait until both services answer."""
-        self.process = self.launch()
+        self.process = Process(twistd(self.settings_file), self.log, cwd="/", **unprivileged())
         self.process.wait_for_greeting(self.mx_port)
         self.process.wait_for_greeting(self.smtpd_port)
 
@@ -82,11 +82,16 @@ class Daemon:
         self.process = None
 
     def stop(self) -> None:
-        """End it as systemd does, and look through what it said: no fault of ours, no traceback."""
-        if self.process is None:
-            return
+        """End it as systemd does (see `end`)."""
+        if self.process is not None:
+            self.process.popen.terminate()
+            self.end()
+
+    def end(self) -> None:
+        """Wait for its end after SIGTERM, and look through what it said: no fault of ours, no traceback."""
+        assert self.process is not None
         process, self.process = self.process, None
-        status = process.stop()
+        status = process.end()
         fault = FAULT.search(process.output)
         assert fault is None, fault[0]
         assert status == STOPPED, process.output

@@ -129,13 +129,16 @@ class Process:
         """Wait until it serves a port."""
         self.wait_for(lambda: greets(port, greeting), f"greeting on port {port}")
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = DEADLINE) -> int:
-        """End it by a signal, return its status; one that does not end is killed, and the test fails."""
-        if self.popen.poll() is None:
-            self.popen.send_signal(number)
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it by a signal, return its status (see `end`)."""
+        self.popen.send_signal(number)
+        return self.end()
+
+    def end(self) -> int:
+        """Wait for its end, return its status; one that does not end is killed, and the test fails."""
         try:
-            return self.popen.wait(seconds)
+            return self.popen.wait(DEADLINE)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
-            pytest.fail(f"{self.name} did not end within {seconds:.0f} s\n{self.output}", pytrace=False)
+            pytest.fail(f"{self.name} did not end within {DEADLINE:.0f} s\n{self.output}", pytrace=False)
