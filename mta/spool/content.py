@@ -11,6 +11,8 @@ All methods block and belong on a thread; only `read` is called from the reactor
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable
 
 from mta.disk.port import Disk
@@ -45,16 +47,28 @@ class Contents:
     def take(self, staged: Iterable[tuple[int, str, str]]) -> dict[int, OSError]:
         """Give synced files their names: (number in the batch, queue id, path). One sync of the directory for all.
 
-        Returns the failures of single files by number. Raises OSError where the sync failed: none of them stands.
+        Returns failures by number; of a number that failed nothing was taken. A name that is there already is the
+        content of another message, and a failure. Raises OSError where the sync failed: none of them stands.
         """
         failed: dict[int, OSError] = {}
+        taken: dict[int, list[str]] = {}
         for number, queue_id, path in staged:
+            if number in failed:
+                continue
             try:
-                self._disk.rename(path, self._path(queue_id))
+                self._take_one(path, self._path(queue_id))
             except OSError as error:
                 failed[number] = error
+                self.discard(taken.pop(number, ()))
+            else:
+                taken.setdefault(number, []).append(queue_id)
         self._disk.sync_directory(self._content)
         return failed
+
+    def _take_one(self, old: str, new: str) -> None:
+        if self._disk.exists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+        self._disk.rename(old, new)
 
     def discard(self, queue_ids: Iterable[str]) -> None:
         """Unlink files whose rows are gone or were never committed. What stays is found at the next start."""

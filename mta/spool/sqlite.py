@@ -212,19 +212,20 @@ class SqliteSpool:
         ]
         if staged:
             try:
-                failed.update(await self._run_in_thread(self._contents.take, staged))
+                failed = await self._run_in_thread(self._contents.take, staged)
             except OSError as error:
                 raise self._now_suspect(error) from error
+        taken = [(number, queue_id) for number, queue_id, _ in staged if number not in failed]
         try:
             removed = self._write_rows(batch, failed)
             # The commit instant: what this batch inserted may be answered with 250 once it has returned.
             await self._run_in_thread(self._finish, removed)
         except Exception as error:
             fault = self._undone(error) or self._now_suspect(error)
-            if staged and self._suspect is None:
-                await self._run_in_thread(self._contents.discard, [queue_id for _, queue_id, _ in staged])
+            if taken and self._suspect is None:
+                await self._run_in_thread(self._contents.discard, [queue_id for _, queue_id in taken])
             raise fault from error
-        lost = [queue_id for number, queue_id, _ in staged if number in failed]
+        lost = [queue_id for number, queue_id in taken if number in failed]
         if lost:
             await self._run_in_thread(self._contents.discard, lost)
         return failed

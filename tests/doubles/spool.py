@@ -5,6 +5,8 @@ a change is seen. `crash` gives the spool that the next start finds: all that wa
 not, a part that was called before the rest. With `power_cut` the marks after the last acknowledged
 insert or record may be gone too: a mark needs no sync. The order of acknowledgement is the order of the calls.
 
+Beside it: `message` makes what is inserted, and `Held` is a thread that runs when it is told to.
+
 Set `fault` to have every change fail with it, as a full disk or a suspect shard would.
 """
 
@@ -13,17 +15,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from twisted.internet import defer
 
 from mta.disk.port import Disk
+from mta.mail.envelope import Envelope, Recipient
 from mta.mail.reason import Reason
+from mta.smtp.address import Mailbox
 from mta.spool.port import (
     CRASHES_MAXIMUM,
     Change,
     Counts,
     Ended,
     Message,
+    Origin,
     QueuedMessage,
     QueuedRecipient,
     SpoolSuspect,
@@ -32,6 +38,50 @@ from mta.spool.port import (
 
 LONGEST = 4 * 3600.0
 """Longest interval between attempts, in seconds."""
+NOW = 1_700_000_000.0
+LATER = Reason("450 4.2.0 try again", "mx.example.net")
+DONE = Reason("250 2.0.0 ok", "mx.example.net")
+
+
+def message(
+    queue_id: str, *named: str, active: bool = False, accepted: float = NOW, content: bytes | str = b"x\r\n"
+) -> Message:
+    """Make a message; recipients are ``local@destination``."""
+    mailboxes = [Mailbox(*name.split("@")) for name in named or ("bob@example.net",)]
+    return Message(
+        queue_id,
+        accepted,
+        Envelope(Mailbox("alice", "example.test"), tuple(map(Recipient, mailboxes))),
+        content,
+        len(content),
+        False,
+        Origin("smtpd"),
+        [mailbox.domain for mailbox in mailboxes],
+        active,
+    )
+
+
+class Held:
+    """Runs what belongs on a thread when it is told to; the double of `RunInThread` for what is under way."""
+
+    def __init__(self) -> None:
+        self.at_once = True
+        self.waiting: list[tuple[Callable[..., Any], tuple[object, ...], defer.Deferred[Any]]] = []
+
+    def __call__(self, function: Callable[..., Any], /, *args: object) -> defer.Deferred[Any]:
+        """Run a function now, or keep it until `run`."""
+        if self.at_once:
+            return defer.execute(function, *args)
+        done: defer.Deferred[Any] = defer.Deferred()
+        self.waiting.append((function, args, done))
+        return done
+
+    def run(self, count: int | None = None) -> None:
+        """Run what waits, and what comes of it, up to `count` functions."""
+        while self.waiting and count != 0:
+            function, args, done = self.waiting.pop(0)
+            defer.execute(function, *args).chainDeferred(done)
+            count = None if count is None else count - 1
 
 
 @dataclass(frozen=True)

@@ -19,53 +19,8 @@ from mta.smtp.address import Mailbox
 from mta.spool.port import Ended, Message, Origin, Retry, Spool, SpoolSuspect, State
 from mta.spool.shard import open_spool
 from mta.spool.sqlite import SqliteSpool
-from tests.doubles.spool import LONGEST, ModelSpool
+from tests.doubles.spool import DONE, LATER, LONGEST, NOW, Held, ModelSpool, message
 from tests.doubles.sync import failure, result
-
-NOW = 1_700_000_000.0
-LATER = Reason("450 4.2.0 try again", "mx.example.net")
-DONE = Reason("250 2.0.0 ok", "mx.example.net")
-
-
-def message(
-    queue_id: str, *named: str, active: bool = False, accepted: float = NOW, content: bytes | str = b"x\r\n"
-) -> Message:
-    """Make a message; recipients are ``local@destination``."""
-    mailboxes = [Mailbox(*name.split("@")) for name in named or ("bob@example.net",)]
-    return Message(
-        queue_id,
-        accepted,
-        Envelope(Mailbox("alice", "example.test"), tuple(map(Recipient, mailboxes))),
-        content,
-        len(content),
-        False,
-        Origin("smtpd"),
-        [mailbox.domain for mailbox in mailboxes],
-        active,
-    )
-
-
-class Held:
-    """Runs what belongs on a thread when it is told to; the double of `RunInThread` for what is under way."""
-
-    def __init__(self) -> None:
-        self.at_once = True
-        self.waiting: list[tuple[Callable[..., Any], tuple[object, ...], defer.Deferred[Any]]] = []
-
-    def __call__(self, function: Callable[..., Any], /, *args: object) -> defer.Deferred[Any]:
-        """Run a function now, or keep it until `run`."""
-        if self.at_once:
-            return defer.execute(function, *args)
-        done: defer.Deferred[Any] = defer.Deferred()
-        self.waiting.append((function, args, done))
-        return done
-
-    def run(self, count: int | None = None) -> None:
-        """Run what waits, and what comes of it, up to `count` functions."""
-        while self.waiting and count != 0:
-            function, args, done = self.waiting.pop(0)
-            defer.execute(function, *args).chainDeferred(done)
-            count = None if count is None else count - 1
 
 
 class Model:

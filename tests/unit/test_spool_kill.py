@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mta.disk.posix import PosixDisk
 from mta.spool.shard import open_spool
+from tests.doubles.spool import NOW
 from tests.doubles.sync import inline, result
-from tests.unit.test_spool_contract import NOW
 
 INSERTING = """
 import itertools, sys
@@ -18,7 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from mta.disk.posix import PosixDisk
 from mta.spool.shard import open_spool
-from tests.unit.test_spool_contract import NOW, message
+from tests.doubles.spool import NOW, message
 
 root, start = sys.argv[1:]
 spool, _ = open_spool(root, 0, PosixDisk(), deferToThread, lambda *a: None, NOW, 1.0, inline_maximum=2000)

@@ -16,8 +16,8 @@ from mta.spool import shard
 from mta.spool.port import Ended, SpoolSuspect, State
 from mta.spool.shard import SpoolInUse
 from mta.spool.spools import OPEN_AGAIN, Spools
+from tests.doubles.spool import DONE, NOW, Held, message
 from tests.doubles.sync import failure, result
-from tests.unit.test_spool_contract import DONE, NOW, Held, message
 
 
 class Worker:

@@ -25,9 +25,8 @@ from mta.spool.schema import SchemaTooNew
 from mta.spool.shard import SpoolInUse, open_spool
 from mta.spool.sqlite import SqliteSpool
 from tests.doubles.disk import FaultyDisk
-from tests.doubles.spool import LONGEST
+from tests.doubles.spool import DONE, LATER, LONGEST, NOW, Held, message
 from tests.doubles.sync import failure, inline, result
-from tests.unit.test_spool_contract import DONE, LATER, NOW, Held, message
 
 
 class FaultyConnection(sqlite3.Connection):
@@ -280,7 +279,7 @@ import sqlite3, sys
 from mta.disk.posix import PosixDisk
 from mta.spool.shard import open_spool
 from tests.doubles.sync import inline
-from tests.unit.test_spool_contract import message
+from tests.doubles.spool import message
 failing = False
 def run_in_thread(function, *args):
     return inline(fail if failing else function, *args)
@@ -386,6 +385,31 @@ def test_a_refused_insert_leaves_no_content_file(store: Store, tmp_path: Path) -
     assert held.waiting == []
     result(spool.record("0b", [Ended(0, DONE)]))
     stays_fit(store)
+
+
+def test_a_content_file_is_never_written_over(store: Store, tmp_path: Path) -> None:
+    """An insert with the id of another message fails and leaves that message its content, in every combination."""
+    spool = store.open()
+    result(spool.insert(message("0a", content=b"a" * 101)))
+    result(spool.insert(message("0b", content=b"b")))
+
+    def staged(name: str) -> str:
+        (tmp_path / name).write_bytes(b"other")
+        return str(tmp_path / name)
+
+    for queue_id in ("0a", "0b"):
+        for content in (b"other", b"other" * 100, staged("one")):
+            assert failure(spool.insert(message(queue_id, content=content)))
+    reports = [message("0c", content=staged("two")), message("0a", content=staged("three"))]
+    assert failure(spool.record("0b", [Ended(0, DONE)], reports))
+    store.fail["COMMIT"] = database_error("full", sqlite3.SQLITE_FULL)
+    assert isinstance(failure(spool.insert(message("0a", content=staged("four")))), OSError)
+    store.fail.clear()
+    assert spool.content("0a") == b"a" * 101
+    assert spool.content("0b") == b"b"
+    assert [m.queue_id for m in spool.page()] == ["0a", "0b"]
+    assert store.files() == {"0a"}
+    result(spool.close())
 
 
 def test_the_inline_bound(store: Store) -> None:
