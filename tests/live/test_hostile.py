@@ -29,6 +29,12 @@ from tests.live.peers.process import eventually
 
 pytestmark = pytest.mark.live
 
+@pytest.fixture(scope="module")
+def daemon(start_daemon: StartDaemon) -> Daemon:
+    """The demonstration, whose wrong passwords cost nothing: there will be many."""
+    return start_daemon({"auth": {"free_failures": 100_000, "free_failures_per_network": 100_000}})
+
+
 PORTS = ("mx", "submission", "submissions")
 REPLIES = re.compile(rb"(?:(?:\d\d\d-[ -~]*\r\n)*\d\d\d(?: [ -~]*)?\r\n)*")
 """Replies of RFC 5321 §4.2 and nothing else."""

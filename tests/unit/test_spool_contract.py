@@ -505,3 +505,16 @@ def test_a_crash_leaves_what_was_acknowledged(store: Model | Sqlite, seed: int, 
         possible.append(queue(model.crash(NOW)))
     acknowledged = max((number + 1 for number, done in enumerate(fired) if done), default=0)
     assert after in possible[acknowledged:]
+
+
+def test_a_power_cut_may_take_marks_of_the_model() -> None:
+    """In the model a mark after the last synced change may be gone after a power cut, never one before it."""
+    spool = ModelSpool()
+    result(spool.insert(message("0a", "a@x", "b@x")))
+    result(spool.mark("0a", [0]))
+    result(spool.record("0a", [Retry(1, NOW, LATER)]))
+    result(spool.mark("0a", [1]))
+    for power_cut, crashes in ((True, [1, 0]), (False, [1, 1])):
+        queued = spool.crash(NOW, power_cut=power_cut).get("0a")
+        assert queued is not None
+        assert [r.crashes for r in queued.recipients] == crashes

@@ -400,7 +400,7 @@ def test_a_content_file_is_never_written_over(store: Store, tmp_path: Path) -> N
     for queue_id in ("0a", "0b"):
         for content in (b"other", b"other" * 100, staged("one")):
             assert failure(spool.insert(message(queue_id, content=content)))
-    reports = [message("0c", content=staged("two")), message("0a", content=staged("three"))]
+    reports = [message(queue_id, content=staged(queue_id)) for queue_id in ("0c", "0a", "0d")]
     assert failure(spool.record("0b", [Ended(0, DONE)], reports))
     store.fail["COMMIT"] = database_error("full", sqlite3.SQLITE_FULL)
     assert isinstance(failure(spool.insert(message("0a", content=staged("four")))), OSError)
