@@ -37,8 +37,10 @@ from mta.spool.port import Change, Ended, Message, QueuedMessage, QueuedRecipien
 
 _LOOK_AGAIN = 60.0
 """Longest time in seconds between two looks into the spool: wall time may have jumped."""
-_PAGE = 500
-"""Messages read from the spool at once."""
+_PAGE = 100
+"""Messages read from the spool at once: some milliseconds of the reactor's time."""
+_PAGES = 10
+"""Pages that one look goes through to find messages behind those that wait for their turn."""
 _PAUSE = 0.05
 """Shortest time in seconds between two looks into the spool."""
 _RECORD_AGAIN = 5.0
@@ -90,6 +92,8 @@ class RelayQueue:
         self._looking = False
         self._backlog = False
         """Whether more was due than memory had room for: look again as soon as it has."""
+        self._suspect: tuple[str, str] | None = None
+        """The one job under way (queue id, destination) that was there when a worker died."""
         self._stopping = False
         self._running: set[defer.Deferred[None]] = set()
 
@@ -163,7 +167,7 @@ class RelayQueue:
         room = self._settings().memory_messages - self._jobs
         self._backlog = room <= 0
         if not self._backlog:
-            due = self._spool.due(self._journal.wall(), min(room, _PAGE))
+            due = self._choose_due(min(room, _PAGE))
             # Marked before it starts: a message that kills its worker is set aside, not passed on.
             marks = [
                 self._spool.mark(message.queue_id, [queued.number for queued in message.recipients]) for message in due
@@ -174,9 +178,32 @@ class RelayQueue:
                     self._add(message, None)
                 else:
                     self._unwritable(message.queue_id, failure.value)
+                    if self._suspect == (message.queue_id, message.recipients[0].destination):
+                        self._suspect = None
         self._looking = False
         if not self._backlog:
             self._wake_for_next()
+
+    def _choose_due(self, limit: int) -> list[QueuedMessage]:
+        """Read what is due: up to `limit` messages, and of those that were there when a worker died one at a time.
+
+        So the second death names the guilty: it alone is ACTIVE then, and set aside; its companions are not.
+        """
+        chosen: list[QueuedMessage] = []
+        after = (0.0, "")
+        for _ in range(_PAGES):
+            page = self._spool.due(self._journal.wall(), limit, after)
+            for message in page:
+                if not _died_before(message.recipients):
+                    chosen.append(message)
+                elif self._suspect is None:
+                    self._suspect = message.queue_id, message.recipients[0].destination
+                    chosen.append(message)
+            if len(page) < limit or len(chosen) >= limit:
+                break
+            last = page[-1]
+            after = min(queued.due for queued in last.recipients), last.queue_id
+        return chosen
 
     def _wake_for_next(self) -> None:
         at = self._spool.next_due()
@@ -241,6 +268,9 @@ class RelayQueue:
             self._journal.fault("relay queue", error, queue_id=job.message.queue_id)
         pace.ended(destination, self._clock.seconds())
         self._jobs -= 1
+        if self._suspect == (job.message.queue_id, destination):
+            self._suspect = None
+            self._wake(self._journal.wall())
         self._turn()
         if self._backlog and self._jobs * 2 < self._settings().memory_messages:
             self._wake(self._journal.wall())
@@ -352,6 +382,10 @@ class RelayQueue:
             about=message.queue_id,
             recipient=str(message.envelope.reverse_path),
         )
+
+
+def _died_before(recipients: Sequence[QueuedRecipient]) -> bool:
+    return any(queued.crashes for queued in recipients)
 
 
 def _all(job: _Job, outcome: Outcome) -> Mapping[int, Outcome]:

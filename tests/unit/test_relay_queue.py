@@ -58,7 +58,9 @@ class ScriptedDelivery:
 class Relay:
     """A queue over a model spool, with a clock whose wall is itself."""
 
-    def __init__(self, settings: QueueSettings | None = None, spool: ModelSpool | None = None, width: int = 5) -> None:
+    def __init__(
+        self, settings: QueueSettings | None = None, spool: ModelSpool | None = None, width: int = 5, seed: int = 7
+    ) -> None:
         self.clock = task.Clock()
         self.clock.advance(1000)
         self.journal = RecordingJournal(self.clock.seconds)
@@ -66,7 +68,7 @@ class Relay:
         self.local = ScriptedDelivery()
         self.remote = ScriptedDelivery()
         self.settings = settings or QueueSettings(jitter=0)
-        chance = random.Random(7)
+        chance = random.Random(seed)
         self.chance = chance
         bouncer = Bouncer("mx.example.test", lambda: 0, chance, self.address, lambda: self.settings.lifetime)
         self.queue = RelayQueue(
@@ -343,3 +345,56 @@ def test_a_content_that_cannot_be_read_waits() -> None:
     relay.clock.advance(0)
     assert relay.remote.attempts == []
     assert [(state, attempts) for state, attempts, _ in relay.states(queue_id)] == [(State.WAITING, 0)]
+
+
+def test_after_a_death_what_was_there_goes_one_at_a_time() -> None:
+    """Messages that were ACTIVE when a worker died start one by one, others beside them: the guilty is found alone."""
+    before = Relay()
+    before.remote.held = []
+    for number in range(4):
+        before.accept(f"u{number}@d{number}.example")
+    relay = Relay(spool=before.spool.crash(1000), seed=8)
+    relay.remote.held = []
+    relay.queue.start()
+    fresh = relay.accept("bob@example.net", active=False, hand_over=False)
+    relay.clock.pump([0.1] * 5)
+    assert len(relay.remote.attempts) == 2
+    assert relay.remote.attempts[1][0] == fresh
+    active = [q.state for m in relay.spool.page() for q in m.recipients].count(State.ACTIVE)
+    assert active == 2
+    while relay.remote.held:
+        relay.remote.held.pop(0).callback(None)
+        relay.clock.pump([0.1] * 5)
+    assert relay.spool.counts().messages == 0
+    assert len(relay.remote.attempts) == 5
+
+
+def test_a_message_that_kills_twice_is_held_and_its_companions_are_not() -> None:
+    """Of four messages under way at two deaths, only the one that was alone at the second is set aside."""
+    before = Relay()
+    before.remote.held = []
+    for number in range(4):
+        before.accept(f"u{number}@d{number}.example")
+    second = Relay(spool=before.spool.crash(1000), seed=8)
+    second.remote.held = []
+    second.queue.start()
+    second.clock.pump([0.1] * 5)
+    third = Relay(spool=second.spool.crash(1001))
+    third.queue.start()
+    third.clock.pump([0.1] * 50)
+    assert third.spool.counts().recipients[State.HELD] == 1
+    assert third.spool.counts().messages == 1
+
+
+def test_many_that_died_do_not_hide_what_is_due_behind_them() -> None:
+    """With more such messages than a page holds, other mail behind them is still found."""
+    before = Relay()
+    before.remote.held = []
+    for number in range(150):
+        before.accept(f"u{number}@d{number}.example")
+    relay = Relay(spool=before.spool.crash(1000), seed=8)
+    relay.remote.held = []
+    fresh = relay.accept("bob@example.net", active=False, hand_over=False)
+    relay.queue.start()
+    relay.clock.pump([0.1] * 3)
+    assert fresh in [queue_id for queue_id, _ in relay.remote.attempts]
