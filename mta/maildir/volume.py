@@ -1,37 +1,43 @@
-"""One volume with Maildirs on it: batches of written files are made durable and named, and its health is watched.
+"""One volume with Maildirs on it: a conveyor that makes written files durable and names them, and watches its health.
 
-A batch (https://cr.yp.to/proto/maildir.html, with the syncs that a power cut asks for; ``docs/reliability.md``):
+It moves in turns, and each turn is one sync with two loads: the contents of the files that were written meanwhile, and
+the names that the turn before gave. The way of a message (https://cr.yp.to/proto/maildir.html, with the syncs that a
+power cut asks for; ``docs/reliability.md``):
 
-=====================  =========================================================================================
-step                   what a crash leaves
-=====================  =========================================================================================
-1 written to ``tmp``   nothing, or a file in ``tmp``, whole or not
-2 content synced       the same
-3 named in ``new``     a file in ``tmp``, in ``new``, or both names of it; in ``new`` it is whole
-4 names synced         COMMIT INSTANT (`Volume._sync_names` returns): whole, in ``new``
-=====================  =========================================================================================
+=================================  ===========================================================================
+step                               what a crash leaves
+=================================  ===========================================================================
+1 written to ``tmp``               nothing, or a file in ``tmp``, whole or not
+2 content synced by turn k         the same
+3 named in ``new``                 a file in ``tmp``, in ``new``, or both names of it; in ``new`` it is whole
+4 name synced by turn k + 1        COMMIT INSTANT (`Volume._make_durable` returns): whole, in ``new``
+=================================  ===========================================================================
+
+A turn begins as soon as the one before has ended and there is anything to do: nothing waits for a timer, and a message
+that is alone has two syncs in a row.
 
 A reader may see a message between 3 and 4. If step 4 fails it is unlinked again; where that comes too late or fails
 too, the sender gets 451 and sends again: a duplicate, never a loss.
 
 After a failed sync nothing that was written before it is believed: the kernel may have dropped the octets and calls
-the next sync a success. Every file of the batch and every one that waits is removed, the volume is *suspect*, and
-whatever comes fails at once with `VolumeSuspect` until a new file of ours went through write and sync. That is tried
-after 1, 2, 4 … 60 seconds.
+the next sync a success. Every message of the turn, whichever its load, and every one that waits is removed, the volume
+is *suspect*, and whatever comes fails at once with `VolumeSuspect` until a new file of ours went through write and
+sync. That is tried after 1, 2, 4 … 60 seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet import defer, interfaces
 from twisted.python.failure import Failure
 
-from mta.disk.lane import Lane
+from mta.disk.lane import LaneFull
 from mta.disk.port import Disk, File, RunInThread
 from mta.disk.sync import SyncChoice, Way
 from mta.mail.reason import Reason
@@ -66,6 +72,8 @@ class Written:
     """Whether its content is on stable storage already."""
     path: str = field(init=False)
     """Where it is now."""
+    committed: defer.Deferred[int] = field(init=False, default_factory=defer.Deferred)
+    """What `Volume.commit` answers."""
 
     def __post_init__(self) -> None:
         self.path = f"{self.maildir}/{TMP}/{self.name}"
@@ -76,8 +84,12 @@ class Written:
         return f"{self.maildir}/{NEW}"
 
 
+_End = tuple[Written, int | Exception]
+"""How a message ended: with the number of those that one sync committed, or with its own error."""
+
+
 class Volume:
-    """One volume, by the number that `Disk.directory` told, with a lane of its own."""
+    """One volume, by the number that `Disk.directory` told, with a conveyor of its own."""
 
     def __init__(
         self,
@@ -98,7 +110,10 @@ class Volume:
         self._clock = clock
         self._journal = journal
         self._choice = SyncChoice(clock.seconds, disk.volume_sync)
-        self._lane = Lane(self._run, batch_maximum, waiting_maximum)
+        self._batch_maximum = batch_maximum
+        self._waiting_maximum = waiting_maximum
+        self._waiting: deque[Written] = deque()
+        self._moving = False
         self._generation = 0  # counts failed syncs: what an earlier one wrote may be lost
         self._suspect = ""
         self._pause = _FIRST_PAUSE
@@ -110,11 +125,18 @@ class Volume:
         return self._generation
 
     def commit(self, written: Written) -> defer.Deferred[int]:
-        """Name it in ``new``, durably; fires with the number of messages that shared the sync.
+        """Name it in ``new``, durably; fires with the number of messages whose names shared the sync.
 
         Fails with OSError, `VolumeSuspect` or `LaneFull`; the file is gone then.
         """
-        return self._lane.submit(written).addErrback(self._dropped, written)
+        if len(self._waiting) >= self._waiting_maximum:
+            self._tell([(written, LaneFull(f"{len(self._waiting)} messages wait for a sync"))])
+            return written.committed
+        self._waiting.append(written)
+        if not self._moving:
+            self._moving = True
+            defer.ensureDeferred(self._move())
+        return written.committed
 
     async def sync_alone(self, written: Written) -> None:
         """Sync the content of one file ahead of its batch: a large one, so that the others need not wait for it."""
@@ -132,66 +154,83 @@ class Volume:
         if failures:
             raise failures[path]
 
-    def _run(self, batch: Sequence[Written]) -> defer.Deferred[dict[int, Exception] | None]:
-        return defer.ensureDeferred(self._commit(batch))
+    async def _move(self) -> None:
+        """Turn after turn, for as long as a message waits or has a name that is not durable."""
+        named: list[Written] = []
+        ended: list[_End] = []
+        while True:
+            written, stale = self._take()
+            ended += stale
+            if not written and not named:
+                break
+            turn = defer.ensureDeferred(self._turn(written, named))
+            # The disk works again before files are closed and anybody is told: that costs time it can use.
+            for message in named:
+                # synced: there is nothing left that closing could lose
+                with contextlib.suppress(OSError):
+                    message.file.close()
+            self._tell(ended)
+            named, ended = await turn
+        self._moving = False
+        self._tell(ended)
 
-    async def _commit(self, batch: Sequence[Written]) -> dict[int, Exception]:
-        failures: dict[int, Exception] = {}
-        for number, written in enumerate(batch):
-            if written.generation != self._generation:
-                failures[number] = VolumeSuspect(f"{written.path}: a sync failed since it was written")
-        live = [written for number, written in enumerate(batch) if number not in failures]
-        if not live:
-            return failures
-        way = self._choice.choose(len(live))
-        generation, started = self._generation, self._clock.seconds()
-        await self._sync(self._sync_contents, way, live)
-        if generation != self._generation:
-            raise VolumeSuspect(f"{self.path}: another sync failed meanwhile")
-        unnamed = self._name(live)
-        directories = {written.directory for written in live}
-        syncing = defer.ensureDeferred(self._sync(self._sync_names, way, directories))
-        for written in live:
-            # synced: there is nothing left that closing could lose
-            with contextlib.suppress(OSError):
-                written.file.close()
-        unsynced = await syncing
-        self._choice.measured(way, len(live), self._clock.seconds() - started)
-        for number, written in enumerate(batch):
-            error = unnamed.get(written) or unsynced.get(written.directory)
-            if error is not None:
-                failures.setdefault(number, error)
-        return failures
-
-    def _sync_contents(self, way: Way, batch: Sequence[Written]) -> None:
-        unsynced = [written for written in batch if not written.synced]
-        if way is Way.EACH:
-            for written in unsynced:
-                written.file.sync()
-        elif unsynced:
-            self._disk.sync_volume(self._number)
-
-    def _name(self, batch: Sequence[Written]) -> dict[Written, OSError]:
-        failures = {}
-        for written in batch:
-            new = f"{written.directory}/{written.name}"
-            try:
-                self._disk.rename(written.path, new)
-            except OSError as error:
-                failures[written] = error
+    def _take(self) -> tuple[list[Written], list[_End]]:
+        """Take from those that wait what the next turn syncs, and on the way what no turn may."""
+        written: list[Written] = []
+        stale: list[_End] = []
+        while self._waiting and len(written) < self._batch_maximum:
+            message = self._waiting.popleft()
+            if message.generation == self._generation:
+                written.append(message)
             else:
-                written.path = new
-        return failures
+                stale.append((message, VolumeSuspect(f"{message.path}: a sync failed since it was written")))
+        return written, stale
 
-    def _sync_names(self, way: Way, directories: Collection[str]) -> dict[str, OSError]:
-        """Make the names in ``new`` durable. The commit instant of the batch is the return of this function.
+    async def _turn(self, written: Sequence[Written], named: Sequence[Written]) -> tuple[list[Written], list[_End]]:
+        """Sync contents and names, then name what was written; return what has a name now, and what ended."""
+        generation, started = self._generation, self._clock.seconds()
+        files = [message.file for message in written if not message.synced]
+        directories = {message.directory for message in named}
+        syncs = len(files) + len(directories)
+        unsynced: dict[str, OSError] = {}
+        try:
+            if syncs:
+                way = self._choice.choose(syncs)
+                unsynced = await self._sync(self._make_durable, way, files, directories)
+                self._choice.measured(way, syncs, self._clock.seconds() - started)
+            if generation != self._generation:
+                raise VolumeSuspect(f"{self.path}: another sync failed meanwhile")
+        except Exception as error:
+            # also a fault of ours: each is told, and the next turn follows
+            return [], [(message, error) for message in (*written, *named)]
+        renamed, unnamed = self._name(written)
+        return renamed, unnamed + [(message, unsynced.get(message.directory, len(named))) for message in named]
+
+    def _make_durable(self, way: Way, files: Iterable[File], directories: Collection[str]) -> dict[str, OSError]:
+        """Make contents durable, and names in ``new``. THE COMMIT INSTANT of those names is its return.
 
         Returned are directories that could not be opened, and why: what is in them is not committed.
         """
-        if way is Way.EACH:
-            return self._sync_directories(directories)
-        self._disk.sync_volume(self._number)
-        return {}
+        if way is Way.VOLUME:
+            self._disk.sync_volume(self._number)
+            return {}
+        for file in files:
+            file.sync()
+        return self._sync_directories(directories)
+
+    def _name(self, written: Iterable[Written]) -> tuple[list[Written], list[_End]]:
+        named: list[Written] = []
+        failed: list[_End] = []
+        for message in written:
+            new = f"{message.directory}/{message.name}"
+            try:
+                self._disk.rename(message.path, new)
+            except Exception as error:
+                failed.append((message, error))
+            else:
+                message.path = new
+                named.append(message)
+        return named, failed
 
     def _sync_directories(self, directories: Collection[str]) -> dict[str, OSError]:
         failures = {}
@@ -211,9 +250,13 @@ class Volume:
             self._failed(error)
             raise VolumeSuspect(self._suspect) from error
 
-    def _dropped(self, failure: Failure, written: Written) -> Failure:
-        self._drop(written)
-        return failure
+    def _tell(self, ended: Iterable[_End]) -> None:
+        for message, end in ended:
+            if isinstance(end, Exception):
+                self._drop(message)
+                message.committed.errback(end)
+            else:
+                message.committed.callback(end)
 
     def _drop(self, written: Written) -> None:
         with contextlib.suppress(OSError):

@@ -19,7 +19,7 @@ from mta.smtp import status
 J = TypeVar("J")
 
 OUT_OF_REACH = {status.NO_ANSWER.transient(), status.DIRECTORY_FAILURE.transient(), status.NO_ROUTE.transient()}
-"""What says that no host of a destination could be spoken to. A connection lost later (4.4.2) says nothing of others."""
+"""No host of a destination could be spoken to. A connection that is lost later (4.4.2) says nothing of the others."""
 
 
 def unreachable(outcomes: Mapping[int, Outcome]) -> Reason | None:

@@ -65,34 +65,31 @@ def reset(connection: socket.socket) -> None:
 def last_words(connection: socket.socket) -> bytes:
     """Read what the daemon says until it closes; a reset is a close."""
     said = b""
-    with suppress(ConnectionError):
+    with suppress(ConnectionError, ssl.SSLError):
         while more := connection.recv(65536):
             said += more
     return said
 
 
-def converse(daemon: Daemon, name: str, source: str, octets: bytes, secure: bool = False) -> bytes:
+def converse(daemon: Daemon, name: str, source: str, octets: bytes) -> bytes:
     """Send octets and the end of input, whatever is answered meanwhile; return all that was."""
-    with ExitStack() as stack:
-        connection = stack.enter_context(connect(daemon, name, source))
-        if secure:
-            connection = stack.enter_context(unverified().wrap_socket(connection))
-        said = bytearray()
-
-        def listen() -> None:
-            said.extend(last_words(connection))
-
-        listener = threading.Thread(target=listen)
+    with connect(daemon, name, source) as connection:
+        said: list[bytes] = []
+        listener = threading.Thread(target=lambda: said.append(last_words(connection)))
         listener.start()
-        with suppress(ConnectionError, ssl.SSLError):
+        with suppress(OSError):  # it may have closed already
             connection.sendall(octets)
-            if secure:
-                connection.sendall(b"\r\n.\r\nQUIT\r\nQUIT\r\n")  # out of whatever it is in: TLS has no half-close here
-            else:
-                connection.shutdown(socket.SHUT_WR)
-        listener.join(30)
-        assert not listener.is_alive(), f"not closed after {bytes(said)[-200:]!r}"
-        return bytes(said)
+            connection.shutdown(socket.SHUT_WR)
+        listener.join()
+    return said[0]
+
+
+def converse_secured(daemon: Daemon, source: str, octets: bytes) -> bytes:
+    """Send a few octets under TLS, and a QUIT out of whatever they lead into; return all that was answered."""
+    with unverified().wrap_socket(connect(daemon, "submissions", source)) as connection:
+        with suppress(OSError):
+            connection.sendall(octets + b"\r\n.\r\nQUIT\r\nQUIT\r\n")
+        return last_words(connection)
 
 
 def replies(connection: socket.socket, octets: bytes, count: int) -> list[bytes]:
@@ -208,7 +205,7 @@ def barrage(daemon: Daemon, name: str, source: str, seed: int) -> int:
             assert b"220 " not in said, said
     for octets in dialogues(chance):
         if name != "mx":
-            secured = converse(daemon, "submissions", source, octets, secure=True)
+            secured = converse_secured(daemon, source, octets)
             count += 1
             assert REPLIES.fullmatch(secured), (octets, secured[-300:])
     return count

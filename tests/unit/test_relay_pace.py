@@ -105,5 +105,5 @@ def test_what_is_over_is_forgotten() -> None:
     ],
 )
 def test_only_a_network_cause_for_all_recipients_is_out_of_reach(outcomes: dict[int, Outcome], reached: bool) -> None:
-    """A destination rests only if every recipient was deferred with 4.4.1, 4.4.3 or 4.4.4 for a cause that is not ours."""
+    """It rests only if every recipient was deferred with 4.4.1, 4.4.3 or 4.4.4 for a cause that is not ours."""
     assert (unreachable(outcomes) is None) is reached
