@@ -1,9 +1,9 @@
 """Delivery into Maildirs (https://cr.yp.to/proto/maildir.html), durable when its Deferred fires.
 
 A small message is written on the reactor thread as it comes: that is a copy into memory, and a thread would pay more
-for taking the interpreter lock back after each call. From then on `Volume` has it: one sync for all that wait, names,
-one sync for the names. What may take long has a thread of its own first: a large message, the first use of a Maildir,
-the search for a message that an earlier attempt may have left.
+for taking the interpreter lock back after each call. From then on `Volume` has it: one sync with all that wait, a name,
+one sync of the names, which is the first of those that came after it. What may take long has a thread of its own before
+that: a large message, the first use of a Maildir, the search for a message that an earlier attempt may have left.
 
 Trusted is nothing about a Maildir: its directories must be directories, no links, and belong to the owner that the
 settings name. No name in it is made of anything that a peer sends.
@@ -61,7 +61,7 @@ class StoreLimits:
     large: int = 256 * 1024
     """Octets of content from which on a message is written and synced in a thread before it joins a batch."""
     batch: int = 256
-    """Messages that share a sync."""
+    """Messages that share a sync of their contents, and then one of their names."""
     waiting: int = 1000
     """Messages that may wait for it, each with an open file; more are refused with `LaneFull`."""
 

@@ -73,7 +73,9 @@ def test_what_is_imported_is_asked_for() -> None:
     asked = {distribution(re.split(r"[^A-Za-z0-9._-]", line.strip())[0]) for line in wanted if line.strip()}
     roots = {name.partition(".")[0] for source in SOURCES for name in imported(source)}
     providers = metadata.packages_distributions()
-    # zope.interface is Twisted's own; ours adds a plugin to the package twisted, so that has two providers
-    used = roots - sys.stdlib_module_names - {"mta", "zope"}
-    missing = {name for name in used if not asked & {distribution(each) for each in providers[name]}}
+    missing = {
+        name
+        for name in roots - sys.stdlib_module_names - {"mta", "zope"}  # zope.interface is Twisted's own interface
+        if asked.isdisjoint(map(distribution, providers[name]))
+    }
     assert missing == set()

@@ -14,8 +14,10 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any
 
 import pytest
 from twisted.internet import task
@@ -25,7 +27,7 @@ from mta.disk.port import File
 from mta.mail.queueid import new_queue_id
 from mta.maildir.name import is_message, message_name
 from mta.maildir.store import Delivery, MaildirStore, Ownership, StoreLimits
-from mta.maildir.volume import Written
+from mta.maildir.volume import Volume, Written
 from mta.observe.journal import Journal
 from tests.doubles.disk import FaultyDisk, Operation, SimulatedDisk, fault
 from tests.doubles.sync import inline, result
@@ -146,13 +148,15 @@ def test_no_power_cut_loses_or_tears_or_doubles_a_message(volume_sync: bool, rea
     assert cuts.states > 200
 
 
-def test_messages_share_syncs_in_the_simulation() -> None:
-    """What is simulated are batches: fewer syncs of directories than messages."""
+@pytest.mark.parametrize("volume_sync", [False, True])
+def test_messages_share_syncs_in_the_simulation(volume_sync: bool) -> None:
+    """What is simulated are turns with both loads, and with several messages in each."""
     disk = SimulatedDisk(["/mail"])
-    disk.volume_sync = False
-    Cuts(disk).run()
-    new = [path for path in disk.done("sync_directory") if path.endswith("/new")]
-    assert len(new) < len(DELIVERIES)
+    disk.volume_sync = volume_sync
+    Cuts(disk, replays=False, seeds=0).run()
+    letters = {"sync": "s", "sync_volume": "v", "rename": "r"}
+    steps = "".join("d" if o.path.endswith("/new") else letters.get(o.name, "") for o in disk.operations)
+    assert re.search("rrrv+rsd" if volume_sync else "rs{3,}drrr+s+d+r", steps)
 
 
 @pytest.mark.parametrize("volume_sync", [False, True])
@@ -184,14 +188,21 @@ class _ForgetsNames(SimulatedDisk):
         self._note("sync_directory", path)
 
 
-class _ForgetsSecondSync(SimulatedDisk):
-    """Every second sync of the volume, that of the names, does nothing."""
+class _VolumeForgetsNames(SimulatedDisk):
+    """`sync_volume` keeps contents only."""
 
     def sync_volume(self, volume: int) -> None:
-        if len(self.done("sync_volume")) % 2:
-            self._note("sync_volume", str(volume))
-        else:
-            super().sync_volume(volume)
+        self._note("sync_volume", str(volume))
+        for node in self._names.values():
+            node.durable = node.content
+
+
+class _VolumeForgetsContents(SimulatedDisk):
+    """`sync_volume` keeps names only."""
+
+    def sync_volume(self, volume: int) -> None:
+        self._note("sync_volume", str(volume))
+        self._settle(lambda name: True)
 
 
 class _ForgetsContents(SimulatedDisk):
@@ -207,8 +218,11 @@ class _ForgetsContents(SimulatedDisk):
     ("broken", "volume_sync", "said"),
     [
         (_ForgetsNames, False, "acknowledged, but lost"),
-        (_ForgetsSecondSync, True, "acknowledged, but lost"),
+        (_ForgetsNames, True, "acknowledged, but lost"),
+        (_VolumeForgetsNames, True, "acknowledged, but lost"),
+        (_VolumeForgetsContents, True, "torn|acknowledged"),
         (_ForgetsContents, False, "torn|acknowledged"),
+        (_ForgetsContents, True, "torn|acknowledged"),
     ],
 )
 def test_the_simulation_sees_a_sync_that_is_left_out(
@@ -235,3 +249,19 @@ def test_the_simulation_sees_names_before_contents(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(MaildirStore, "_write", write_and_name)
     with pytest.raises(AssertionError, match="torn in new"):
         Cuts(SimulatedDisk(["/mail"])).run()
+
+
+@pytest.mark.parametrize("volume_sync", [False, True])
+def test_the_simulation_sees_an_answer_one_turn_early(monkeypatch: pytest.MonkeyPatch, volume_sync: bool) -> None:
+    """A message that is acknowledged when it is named, before the turn that syncs its name, is caught."""
+    turn = Volume._turn
+
+    async def early(volume: Volume, written: Sequence[Written], named: Sequence[Written]) -> Any:
+        renamed, ended = await turn(volume, written, ())
+        return [], ended + [(message, 1) for message in renamed]
+
+    monkeypatch.setattr(Volume, "_turn", early)
+    disk = SimulatedDisk(["/mail"])
+    disk.volume_sync = volume_sync
+    with pytest.raises(AssertionError, match="acknowledged, but lost"):
+        Cuts(disk, replays=False).run()

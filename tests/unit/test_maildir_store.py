@@ -116,15 +116,85 @@ def test_a_parent_that_may_not_be_read_does_not_matter() -> None:
 
 
 def test_messages_that_come_during_a_sync_share_the_next() -> None:
-    """Group commit: a batch of three costs two syncs of the volume, for contents and for names."""
+    """Group commit: all that wait are synced with the name of the one before them, and then their own names."""
     world, threads = held()
     first = world.deliver(0)
     later = [world.deliver(1), world.deliver(2), world.deliver(3, B)]
     threads.run_all()
     assert result(first) == 1
     assert [result(done) for done in later] == [3, 3, 3]
-    assert world.disk.done("sync_volume") == ["1", "1"]
-    assert world.disk.done("sync_directory") == [f"{A}/new"]
+    assert world.disk.done("sync") == [f"{A}/tmp/{NAMES[0]}"]
+    assert world.disk.done("sync_volume") == ["1"]
+    assert sorted(world.disk.done("sync_directory")) == [f"{A}/new", f"{B}/new"]
+
+
+@pytest.mark.parametrize("volume_sync", [False, True])
+def test_a_sync_carries_the_contents_of_a_batch_and_the_names_of_the_one_before(volume_sync: bool) -> None:
+    """Four batches cost five turns, not eight; no message is acknowledged before the sync of its name has returned."""
+    world, threads = held(volume_sync=volume_sync)
+    batches = [[0], [1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    done = [[world.deliver(0)]]
+    for turn in range(5):
+        done += [[world.deliver(n, (A, B, C)[n % 3]) for n in batch] for batch in batches[turn + 1 : turn + 2]]
+        told = [[True] * len(batch) for batch in done[: max(turn - 1, 0)]]
+        waiting = [[False] * len(batch) for batch in done[len(told) :]]
+        assert [[one.called for one in batch] for batch in done] == told + waiting
+        ((synced, function, args),) = threads.waiting
+        threads.waiting.clear()
+        answer = function(*args)
+        durable = {path: content for path, content in world.disk.crash().files().items() if "/new/" in path}
+        named = [f"{(A, B, C)[n % 3]}/new/{NAMES[n]}" for batch in batches[:turn] for n in batch]
+        assert durable == dict.fromkeys(named, STORED)
+        # on stable storage, but the sync has not returned
+        assert [[one.called for one in batch] for batch in done] == told + waiting
+        synced.callback(answer)
+    assert not threads.waiting
+    assert [[result(one) for one in batch] for batch in done] == [[1], [3, 3, 3], [3, 3, 3], [3, 3, 3]]
+    assert len(world.disk.done("sync_volume")) == (4 if volume_sync else 0)
+
+
+def test_a_message_alone_is_committed_by_two_syncs() -> None:
+    """Nothing waits for a timer or for others: content, name, answer."""
+    world, threads = held()
+    done = world.deliver(0)
+    threads.run(2)
+    assert result(done) == 1
+    assert not threads.waiting
+    steps = [operation.name for operation in world.disk.operations if operation.name != "directory"]
+    assert steps == ["write_new", "sync", "rename", "close", "sync_directory"]
+    assert world.clock.getDelayedCalls() == []
+
+
+def test_the_next_sync_is_under_way_before_anybody_is_told() -> None:
+    """Answering costs time that the disk can use; what an answer brings in waits for the turn after."""
+    world, threads = held()
+    under_way: list[int] = []
+    again: list[defer.Deferred[int]] = []
+
+    def told(number: int) -> None:
+        under_way.append(len(threads.waiting))
+        again.append(world.deliver(number))
+
+    world.deliver(0).addCallback(lambda _: told(3))
+    for number in (1, 2):
+        world.deliver(number).addCallback(lambda _, number=number: told(number + 3))
+    threads.run_all()
+    # the first while the names of the others are synced; of those, the first answer begins the next turn
+    assert under_way == [1, 1, 1]
+    assert [result(one) for one in again] == [1, 2, 2]
+
+
+def test_there_is_one_sync_at_a_time() -> None:
+    """Messages that come in at any moment, also in an answer when nothing is left to do, start no second conveyor."""
+    world, threads = held()
+    again: list[defer.Deferred[int]] = []
+    for number in range(3):
+        world.deliver(number).addCallback(lambda _, number=number: again.append(world.deliver(number + 3)))
+    while threads.waiting:
+        assert len(threads.waiting) == 1
+        threads.run()
+    assert len(world.disk.files()) == 6
+    assert all(one.called for one in again)
 
 
 def test_without_volume_sync_each_distinct_directory_is_synced_once() -> None:
@@ -140,15 +210,14 @@ def test_without_volume_sync_each_distinct_directory_is_synced_once() -> None:
 
 
 def test_nothing_is_named_before_all_of_the_batch_is_synced() -> None:
-    """The order of a batch: write, sync contents, name, sync names."""
+    """The order of a batch: write, sync contents with the names before, name, sync names."""
     world, threads = held()
     world.deliver(0)
     for number in (1, 2, 3):
         world.deliver(number)
     threads.run_all()
     steps = [operation.name for operation in world.disk.operations if operation.name not in ("directory", "close")]
-    alone, batch = ["sync", "rename", "sync_directory"], ["sync_volume", *3 * ["rename"], "sync_volume"]
-    assert steps == 4 * ["write_new"] + alone + batch
+    assert steps == [*4 * ["write_new"], "sync", "rename", "sync_volume", *3 * ["rename"], "sync_directory"]
 
 
 def test_the_disk_is_asked_off_the_reactor_thread() -> None:
@@ -185,7 +254,7 @@ def test_a_failed_rename_fails_that_message_only() -> None:
     done = [world.deliver(n) for n in range(4)]
     threads.run_all()
     assert isinstance(failure(done[2]), PermissionError)
-    assert [result(done[n]) for n in (0, 1, 3)] == [1, 3, 3]
+    assert [result(done[n]) for n in (0, 1, 3)] == [1, 2, 2]
     assert sorted(world.disk.files()) == [f"{A}/new/{NAMES[n]}" for n in (0, 1, 3)]
 
 
@@ -215,28 +284,33 @@ def test_a_directory_that_cannot_be_opened_for_its_sync_fails_its_messages_only(
 @pytest.mark.parametrize(
     ("key", "volume_sync"),
     [
-        (("sync_volume", 1), True),
         (("sync_volume", 2), True),
-        (("sync", 3), False),
+        (("sync", 4), False),
+        (("sync", 5), False),
+        (("sync_directory", 2), False),
         (("sync_directory", 3), False),
     ],
 )
-def test_a_failed_sync_fails_the_batch_and_makes_the_volume_suspect(key: tuple[str, int], volume_sync: bool) -> None:
-    """Rule 4: of contents or names, the files are dropped, also those that wait; nothing is taken; one alarm."""
+def test_a_failed_sync_fails_all_and_makes_the_volume_suspect(key: tuple[str, int], volume_sync: bool) -> None:
+    """Rule 4: both loads of the turn are dropped, named or not, and those that wait; nothing is taken; one alarm."""
     world, threads = held(volume_sync=volume_sync)
     world.fail[key] = fault(errno.EIO)
     first = world.deliver(0)
-    batch = [world.deliver(n, maildir) for n, maildir in ((1, A), (2, B), (3, C))]
-    threads.run(2)
+    named = [world.deliver(1, A), world.deliver(2, B)]
+    threads.run()
+    written = [world.deliver(3, A), world.deliver(4, C)]
+    threads.run()
     assert result(first) == 1
-    waiting = world.deliver(4)
+    assert len([path for path in world.disk.files() if "/new/" in path]) == 3
+    waiting = world.deliver(5)
     threads.run_all()
-    assert [type(failure(done)) for done in (*batch, waiting)] == 4 * [VolumeSuspect]
+    assert [type(failure(done)) for done in (*named, *written, waiting)] == 5 * [VolumeSuspect]
     assert list(world.disk.files()) == [f"{A}/new/{NAMES[0]}"]
+    assert set(world.disk.done("close")) == set(world.disk.done("write_new"))
     assert world.kinds() == [Kind.VOLUME_SUSPECT]
     assert "Input/output error" in str(world.events[0].reason)
     writes = world.faulty.calls["write_new"]
-    assert isinstance(failure(world.deliver(5)), VolumeSuspect)
+    assert isinstance(failure(world.deliver(6)), VolumeSuspect)
     assert world.faulty.calls["write_new"] == writes
 
 
@@ -316,12 +390,12 @@ def test_no_descriptor_stays_open(key: str) -> None:
 
 
 def test_the_way_that_costs_less_is_learnt() -> None:
-    """Batches are measured as the reactor sees them: the other way is tried, found dear and left."""
+    """Turns are measured as the reactor sees them: the other way is tried, found dear and left."""
     world, threads = held()
 
     def synced_in_batch(first: int, seconds: float) -> int:
         alone, *others = [world.deliver(first + n) for n in range(5)]
-        threads.run(2)
+        threads.run()
         before = len(world.disk.done("sync"))
         world.clock.advance(seconds)
         threads.run_all()
@@ -384,7 +458,7 @@ def test_what_was_written_before_a_failed_sync_is_not_believed_after_recovery() 
     assert world.disk.files() == {}
 
 
-def test_each_volume_has_its_own_lane_and_health() -> None:
+def test_each_volume_has_its_own_conveyor_and_health() -> None:
     """A suspect volume stops nobody on another one."""
     world = World()
     world.disk.volume = lambda path: 1 if path.startswith("/mail/a") else 2
@@ -411,17 +485,22 @@ def test_a_large_message_is_synced_before_it_joins_a_batch() -> None:
     assert len(world.disk.crash().files()[f"{A}/new/{NAMES[0]}"]) == 256 * 1024 + 1
 
 
-def test_large_messages_alone_need_one_sync_of_the_volume() -> None:
-    """Where all contents of a batch are synced already, only the names are."""
+def test_contents_that_are_synced_are_not_synced_again() -> None:
+    """Of large messages only the names are left to sync, and where nothing is left a turn syncs nothing."""
     world, threads = held()
-    small = world.deliver(9)
+    large = world.deliver(0, content=bytes(300_000))
+    threads.run(3)  # the Maildir is there, written, synced
+    small = world.deliver(1)
     hanging = threads.waiting.popleft()
-    done = [world.deliver(n, content=bytes(300_000)) for n in range(3)]
+    others = [world.deliver(n, maildir, content=bytes(300_000)) for n, maildir in ((2, A), (3, B), (4, C))]
     threads.run_all()
     threads.waiting.append(hanging)
     threads.run_all()
-    assert [result(one) for one in (small, *done)] == [1, 3, 3, 3]
+    assert [result(one) for one in (large, small, *others)] == [1, 4, 4, 4, 4]
+    assert sorted(world.disk.done("sync")) == sorted(world.disk.done("write_new"))
+    # the name of the first, then those of all others
     assert world.disk.done("sync_volume") == ["1"]
+    assert world.disk.done("sync_directory").count(f"{A}/new") == 1
 
 
 def test_a_large_message_whose_sync_fails_makes_the_volume_suspect() -> None:
@@ -437,6 +516,36 @@ def test_a_large_message_whose_sync_fails_makes_the_volume_suspect() -> None:
     assert isinstance(failure(small), VolumeSuspect)
     assert world.disk.files() == {}
     assert world.kinds() == [Kind.VOLUME_SUSPECT]
+
+
+def test_a_sync_that_fails_elsewhere_takes_back_names_that_are_not_durable() -> None:
+    """What a turn has synced while another sync failed is not believed, names no more than contents."""
+    world, threads = held()
+    small = world.deliver(1)
+    threads.run()
+    assert list(world.disk.files()) == [f"{A}/new/{NAMES[1]}"]
+    names = threads.waiting.popleft()
+    world.fail[("sync", 2)] = fault(errno.EIO)
+    large = world.deliver(0, content=bytes(300_000))
+    threads.run_all()
+    assert isinstance(failure(large), VolumeSuspect)
+    threads.waiting.append(names)
+    threads.run_all()
+    assert isinstance(failure(small), VolumeSuspect)
+    assert world.disk.files() == {}
+
+
+@pytest.mark.parametrize("call", ["sync", "rename"])
+def test_a_fault_of_ours_in_a_turn_fails_its_messages_and_the_next_turn_follows(call: str) -> None:
+    """A bug is told to the caller, makes no volume suspect, and stops no conveyor."""
+    world, threads = held()
+    world.fail[(call, 1)] = TypeError("a bug")  # type: ignore[assignment]  # no OSError: the fault
+    done = [world.deliver(n) for n in range(2)]
+    threads.run_all()
+    assert isinstance(failure(done[0]), TypeError)
+    assert result(done[1]) == 1
+    assert list(world.disk.files()) == [f"{A}/new/{NAMES[1]}"]
+    assert world.events == []
 
 
 def test_a_large_message_that_does_not_fit_fails_alone() -> None:
@@ -572,7 +681,7 @@ def test_a_removed_maildir_is_made_again() -> None:
 
 
 def test_idle_waits_for_all_that_is_under_way() -> None:
-    """A stop waits for deliveries in every stage, also those that are not in a lane yet."""
+    """A stop waits for deliveries in every stage, also those that are not on a conveyor yet."""
     threads = HeldThreads()
     world = World(threads)
     assert result(world.store.idle()) is None
