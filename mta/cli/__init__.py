@@ -12,9 +12,10 @@ import click
 
 from mta import __version__
 from mta.cli.demo import Ports, describe_demo, write_demo
-from mta.service.control import CommandRefused, ask
-from mta.settings.problem import SettingsRefused
-from mta.settings.reader import load
+from mta.service.control import CommandRefused, ask, socket_path
+from mta.settings.domains import read_toml
+from mta.settings.problem import Problem, SettingsRefused
+from mta.settings.sections import Settings
 from mta.settings.values import parse_host_name
 
 EX_UNAVAILABLE = 69
@@ -66,23 +67,40 @@ def init(directory: Path, domain: str, mx_port: int, smtpd_port: int, smtps_port
 
 @main.command(epilog="Example: mta reload --config var/demo/etc/mta.toml")
 @_CONFIG
-def reload(config: Path) -> None:
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Its state directory, where `state` has been changed since it was started.",
+)
+def reload(config: Path, state: Path | None) -> None:
     """Have the daemon read its configuration anew; says what is wrong if it cannot be used.
 
-    Sessions go on. A configuration with an error changes nothing.
+    Sessions go on. A configuration with an error changes nothing. The log file is opened anew.
     """
     try:
-        settings = load(str(config.absolute()))
-    except SettingsRefused as refused:
-        _fail(f"not reloaded, the running configuration stays:\n{refused}", EX_CONFIG)
-    path = f"{settings.state}/control.sock"
-    try:
+        path = socket_path(str(state) if state else _state(str(config.absolute())))
         answer = ask(path, "reload")
-    except CommandRefused as refused:
-        _fail(f"not reloaded: {refused}", EX_CONFIG)
+    except (SettingsRefused, CommandRefused) as refused:
+        _fail(f"not reloaded, the running configuration stays:\n{refused}", EX_CONFIG)
+    except ValueError as error:
+        _fail(str(error), EX_CONFIG)
     except OSError as error:
-        _fail(f"no daemon answers at {path}: {error.strerror}", EX_UNAVAILABLE)
+        hint = "" if state else "; if `state` was changed, name the old directory with --state"
+        _fail(f"no daemon answers at {path}: {error.strerror or error}{hint}", EX_UNAVAILABLE)
     click.echo(answer["message"])
+
+
+def _state(config: str) -> str:
+    """What the file says of `state`; all else in it is the daemon's to judge."""
+    problems: list[Problem] = []
+    found = read_toml(config, problems)
+    if found is not None:
+        table, reading = found
+        state = reading.table(Settings, table).state
+        problems = [problem for problem in problems if problem.key == "state"]
+    if problems or found is None:
+        raise SettingsRefused(problems)
+    return state
 
 
 def _fail(text: str, status: int) -> None:

@@ -29,7 +29,7 @@ class File(Protocol):
     """A file of ours, open for writing. One descriptor from `create` to `close`, so that no write error is missed."""
 
     def write(self, octets: bytes) -> None:
-        """Append all of `octets`."""
+        """Append all of `octets`. A large file is written out while it grows, so that `sync` does not take long."""
         ...
 
     def sync(self) -> None:
@@ -89,6 +89,10 @@ class Disk(Protocol):
 
     def unlink(self, path: str) -> None:
         """Remove a name. Raises FileNotFoundError where there is none."""
+        ...
+
+    def size(self, path: str) -> int:
+        """The octets of a file (links are not followed). Raises FileNotFoundError where there is none."""
         ...
 
     def exists(self, path: str) -> bool:

@@ -29,6 +29,9 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _VECTORS_MAXIMUM = 1024  # IOV_MAX of Linux
 _READ_AT_ONCE = 1 << 20
+_WRITE_OUT = 1 << 20
+"""Octets after which the kernel is told to begin writing them: 0.3 ms each, and the sync of 50 MB takes 0.3 ms, not 25
+(ext4 on a virtual SSD)."""
 
 
 def _syncfs() -> Callable[[int], int] | None:
@@ -45,22 +48,35 @@ def _syncfs() -> Callable[[int], int] | None:
 class PosixFile:
     """An open descriptor; see `mta.disk.port.File`."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_descriptor", "_size", "_written_out")
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._size = 0
+        self._written_out = 0
 
     def write(self, octets: bytes) -> None:
         """See `File`."""
         view = memoryview(octets)
         while view:
             view = view[os.write(self._descriptor, view) :]
+        self._size += len(octets)
+        if self._size - self._written_out >= _WRITE_OUT:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        # On Linux this begins to write what is dirty and does not wait for it; an error stays for `sync` to tell.
+        # Whole steps only: a page that is written to again would wait for the disk on some of them.
+        length = (self._size - self._written_out) // _WRITE_OUT * _WRITE_OUT
+        os.posix_fadvise(self._descriptor, self._written_out, length, os.POSIX_FADV_DONTNEED)
+        self._written_out += length
 
     def write_all(self, chunks: Sequence[bytes]) -> None:
         """Append all of `chunks`; one system call unless the kernel takes less than all."""
         for start in range(0, len(chunks), _VECTORS_MAXIMUM):
             part = chunks[start : start + _VECTORS_MAXIMUM]
             written = os.writev(self._descriptor, part)
+            self._size += written
             if written < sum(map(len, part)):
                 self.write(b"".join(part)[written:])
 
@@ -128,6 +144,10 @@ class PosixDisk:
     def unlink(self, path: str) -> None:
         """See `Disk`."""
         os.unlink(path)
+
+    def size(self, path: str) -> int:
+        """See `Disk`."""
+        return os.lstat(path).st_size
 
     def exists(self, path: str) -> bool:
         """See `Disk`."""

@@ -2,8 +2,8 @@
 
 A small message is written on the reactor thread as it comes: that is a copy into memory, and a thread would pay more
 for taking the interpreter lock back after each call. From then on `Volume` has it: one sync with all that wait, a name,
-one sync of the names, which is the first of those that came after it. What may take long has a thread of its own before
-that: a large message, the first use of a Maildir, the search for a message that an earlier attempt may have left.
+one sync of the names, which is the first of those that came after it. What may take long has a thread before that, by
+`run_large`: a large message, the first use of a Maildir, the search for what an earlier attempt may have left.
 
 Trusted is nothing about a Maildir: its directories must be directories, no links, and belong to the owner that the
 settings name. No name in it is made of anything that a peer sends.
@@ -78,10 +78,12 @@ class MaildirStore:
         clock: interfaces.IReactorTime,
         journal: Journal,
         limits: StoreLimits | None = None,
+        run_large: RunInThread | None = None,
     ) -> None:
         self._disk = disk
         self._ownership = ownership
         self._run_in_thread = run_in_thread
+        self._run_large = run_large or run_in_thread
         self._clock = clock
         self._journal = journal
         self._limits = limits or StoreLimits()
@@ -127,17 +129,17 @@ class MaildirStore:
         return defer.ensureDeferred(self._deliver_slowly(delivery, name))
 
     async def _deliver_slowly(self, delivery: Delivery, name: str) -> int:
-        await self._run_in_thread(self._make, delivery.maildir)
+        await self._run_large(self._make, delivery.maildir)
         self._made.add(delivery.maildir)
         volume = self._volume(delivery.maildir)
         if delivery.replay:
-            found = await self._run_in_thread(self._find, delivery.maildir, name)
+            found = await self._run_large(self._find, delivery.maildir, name)
             if found:
                 await volume.sync_directory(found)
                 return 0
         generation = volume.begin()
         if self._is_large(delivery):
-            written = await self._run_in_thread(self._write, delivery, name, generation)
+            written = await self._run_large(self._write, delivery, name, generation)
             await volume.sync_alone(written)
         else:
             written = self._write(delivery, name, generation)
@@ -176,6 +178,7 @@ class MaildirStore:
                 self._disk,
                 directory.volume,
                 run_in_thread=self._run_in_thread,
+                run_large=self._run_large,
                 clock=self._clock,
                 journal=self._journal,
                 batch_maximum=self._limits.batch,

@@ -20,7 +20,7 @@ A reader may see a message between 3 and 4. If step 4 fails it is unlinked again
 too, the sender gets 451 and sends again: a duplicate, never a loss.
 
 After a failed sync nothing that was written before it is believed: the kernel may have dropped the octets and calls
-the next sync a success. Every message of the turn, whichever its load, and every one that waits is removed, the volume
+the next sync a success. Every message of the turn, with either load, and every one that waits is removed, the volume
 is *suspect*, and whatever comes fails at once with `VolumeSuspect` until a new file of ours went through write and
 sync. That is tried after 1, 2, 4 … 60 seconds.
 """
@@ -97,6 +97,7 @@ class Volume:
         number: int,
         *,
         run_in_thread: RunInThread,
+        run_large: RunInThread,
         clock: interfaces.IReactorTime,
         journal: Journal,
         batch_maximum: int,
@@ -107,6 +108,7 @@ class Volume:
         self._disk = disk
         self._number = number
         self._run_in_thread = run_in_thread
+        self._run_large = run_large
         self._clock = clock
         self._journal = journal
         self._choice = SyncChoice(clock.seconds, disk.volume_sync)
@@ -141,7 +143,7 @@ class Volume:
     async def sync_alone(self, written: Written) -> None:
         """Sync the content of one file ahead of its batch: a large one, so that the others need not wait for it."""
         try:
-            await self._sync(written.file.sync)
+            await self._sync(self._run_large, written.file.sync)
         except BaseException:
             self._drop(written)
             raise
@@ -150,7 +152,7 @@ class Volume:
     async def sync_directory(self, path: str) -> None:
         """Make durable what is found in a directory already."""
         self.begin()
-        failures = await self._sync(self._sync_directories, [path])
+        failures = await self._sync(self._run_in_thread, self._sync_directories, [path])
         if failures:
             raise failures[path]
 
@@ -188,16 +190,13 @@ class Volume:
 
     async def _turn(self, written: Sequence[Written], named: Sequence[Written]) -> tuple[list[Written], list[_End]]:
         """Sync contents and names, then name what was written; return what has a name now, and what ended."""
-        generation, started = self._generation, self._clock.seconds()
+        generation = self._generation
         files = [message.file for message in written if not message.synced]
         directories = {message.directory for message in named}
-        syncs = len(files) + len(directories)
         unsynced: dict[str, OSError] = {}
         try:
-            if syncs:
-                way = self._choice.choose(syncs)
-                unsynced = await self._sync(self._make_durable, way, files, directories)
-                self._choice.measured(way, syncs, self._clock.seconds() - started)
+            if files or directories:
+                unsynced = await self._sync(self._run_in_thread, self._make_durable, files, directories)
             if generation != self._generation:
                 raise VolumeSuspect(f"{self.path}: another sync failed meanwhile")
         except Exception as error:
@@ -206,17 +205,23 @@ class Volume:
         renamed, unnamed = self._name(written)
         return renamed, unnamed + [(message, unsynced.get(message.directory, len(named))) for message in named]
 
-    def _make_durable(self, way: Way, files: Iterable[File], directories: Collection[str]) -> dict[str, OSError]:
+    def _make_durable(self, files: Collection[File], directories: Collection[str]) -> dict[str, OSError]:
         """Make contents durable, and names in ``new``. THE COMMIT INSTANT of those names is its return.
 
         Returned are directories that could not be opened, and why: what is in them is not committed.
         """
+        # Chosen and measured in here, by one thread at a time: what the sync costs, not what the reactor did meanwhile.
+        syncs = len(files) + len(directories)
+        way, started = self._choice.choose(syncs), self._clock.seconds()
+        unsynced: dict[str, OSError] = {}
         if way is Way.VOLUME:
             self._disk.sync_volume(self._number)
-            return {}
-        for file in files:
-            file.sync()
-        return self._sync_directories(directories)
+        else:
+            for file in files:
+                file.sync()
+            unsynced = self._sync_directories(directories)
+        self._choice.measured(way, syncs, self._clock.seconds() - started)
+        return unsynced
 
     def _name(self, written: Iterable[Written]) -> tuple[list[Written], list[_End]]:
         named: list[Written] = []
@@ -243,9 +248,9 @@ class Volume:
                 failures[directory] = error
         return failures
 
-    async def _sync(self, function: Callable[..., Any], *args: object) -> Any:
+    async def _sync(self, run: RunInThread, function: Callable[..., Any], *args: object) -> Any:
         try:
-            return await self._run_in_thread(function, *args)
+            return await run(function, *args)
         except OSError as error:
             self._failed(error)
             raise VolumeSuspect(self._suspect) from error

@@ -3,19 +3,51 @@
 ``Return-Path`` keeps the reverse-path, and is the only one: those that came with the message are removed.
 ``Delivered-To`` names the mailbox, so that a circle is seen; ``X-Original-To`` the address that the sender named,
 where that is another one (a subaddress or an alias).
+
+A Return-Path beyond the first `mta.message.header.HEAD_MAXIMUM` octets is not looked for: no longer head is accepted.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mta.mail.envelope import Recipient
-from mta.message.header import without_return_path
+from mta.message.header import been_in, find_head, without_return_path
 from mta.message.trace import delivered_to, return_path
 from mta.smtp.address import Mailbox
 
+PIECE = 1 << 20
+"""Octets of the largest piece of a message: what is done to one holds up the interpreter for two milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deliverable:
+    """A message on its way into mailboxes, its head looked at once for all of them."""
+
+    pieces: tuple[bytes, ...]
+    """The content without the Return-Path fields of others."""
+    been_in: frozenset[str]
+    """The mailboxes, in lower case, that it was in before (see `mta.message.header.been_in`)."""
+
+    def for_mailbox(self, reverse_path: Mailbox | None, recipient: Recipient) -> tuple[bytes, ...]:
+        """Return the octets, in pieces, that go into the mailbox of `recipient`."""
+        fields = return_path(reverse_path) + delivered_to(recipient.mailbox)
+        if recipient.original is not None:
+            fields += f"X-Original-To: {recipient.original}\r\n".encode()
+        return (fields, *self.pieces)
+
+
+def deliverable(content: bytes) -> Deliverable:
+    """Look at the head of `content`, and cut it into pieces. Takes 40 ms for 50 MB, which belongs on a thread."""
+    head = find_head(content).octets
+    kept = without_return_path(head)
+    if kept is head and len(content) <= PIECE:
+        pieces = [content]
+    else:
+        pieces = [kept, *(content[start : start + PIECE] for start in range(len(head), len(content), PIECE))]
+    return Deliverable(tuple(pieces), been_in(head))
+
 
 def for_mailbox(content: bytes, reverse_path: Mailbox | None, recipient: Recipient) -> tuple[bytes, ...]:
-    """Return the octets, in pieces, that go into the mailbox of `recipient`."""
-    fields = return_path(reverse_path) + delivered_to(recipient.mailbox)
-    if recipient.original is not None:
-        fields += f"X-Original-To: {recipient.original}\r\n".encode()
-    return (fields, *without_return_path([content]))
+    """Return the octets, in pieces, of a message for one mailbox."""
+    return deliverable(content).for_mailbox(reverse_path, recipient)

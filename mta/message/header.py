@@ -1,6 +1,6 @@
 r"""The head of a message: where it ends, and its fields, one after the other (RFC 5322 §2.1, §2.2).
 
-Content comes as a sequence of octet chunks and is looked through only as far as the head goes. What counts as what:
+Content is looked through only as far as the head goes. What counts as what:
 
 ==============================  =====================================================================================
 content                         head
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mta.smtp.address import Mailbox
@@ -51,32 +51,16 @@ class Head:
     """False: the head is longer than was allowed, and `octets` is only its beginning. Becomes 552 5.3.4."""
 
 
-def find_head(chunks: Iterable[bytes], maximum: int = HEAD_MAXIMUM) -> Head:
-    """Find the head of the content in `chunks`; reads no further than its end or `maximum` octets."""
-    parts: list[bytes] = []
-    length = 0
-    # A line end before the first octet makes content that begins with CRLF an empty head.
-    window = b"\r\n"
-    for chunk in chunks:
-        before = len(window)
-        window += chunk
-        at = window.find(b"\r\n\r\n")
-        parts.append(chunk)
-        if at >= 0:
-            end = length - before + at + 2
-            break
-        length += len(chunk)
-        if length > maximum:
-            end = length
-            break
-        window = window[-3:]
-    else:
-        end = length
-    octets = b"".join(parts)[: min(end, maximum)]
-    whole = end <= maximum
+def find_head(content: bytes, maximum: int = HEAD_MAXIMUM) -> Head:
+    """Find the head of `content`; looks no further than its end or `maximum` octets, and copies nothing else."""
+    if content.startswith(b"\r\n"):
+        return Head(b"")
+    at = content.find(b"\r\n\r\n", 0, maximum + 2)
+    end = at + 2 if at >= 0 else len(content)
+    octets = content[: min(end, maximum)]
     if octets and not _NAME.match(octets):
         return Head(b"", b"\r\n")
-    return Head(octets, b"", whole)
+    return Head(octets, b"", whole=end <= maximum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +99,24 @@ def received_count(head: bytes) -> int:
     return len(_RECEIVED.findall(b"\r\n" + head.lower()))
 
 
+def been_in(head: bytes) -> frozenset[str]:
+    """Return the mailboxes, in lower case, that the Delivered-To fields of a head name: those that it was in before."""
+    return frozenset(value.decode("utf-8", "replace").lower() for value in values(head, b"delivered-to"))
+
+
 def delivered_before(head: bytes, mailbox: Mailbox) -> bool:
     """Whether a Delivered-To of this mailbox is there already: the message goes in a circle. Case does not count."""
-    ours = str(mailbox).lower()
-    return any(value.decode("utf-8", "replace").lower() == ours for value in values(head, b"delivered-to"))
+    return str(mailbox).lower() in been_in(head)
 
 
-def without_return_path(chunks: Sequence[bytes]) -> Sequence[bytes]:
-    """Return the content without the Return-Path fields of others (RFC 5321 §4.4), for final delivery.
+def without_return_path(head: bytes) -> bytes:
+    """Return a head without the Return-Path fields of others (RFC 5321 §4.4), for final delivery.
 
-    Content without one, the common case, comes back as it is.
+    A head without one, the common case, comes back as it is.
     """
-    head = find_head(chunks, sum(map(len, chunks))).octets
     if not _RETURN_PATH.search(b"\r\n" + head):
-        return chunks
-    kept = b"".join(each.raw for each in fields(head) if each.name != b"return-path")
-    return [kept, *_after(chunks, len(head))]
+        return head
+    return b"".join(each.raw for each in fields(head) if each.name != b"return-path")
 
 
 def folded(words: Iterable[str]) -> str:
@@ -164,11 +150,3 @@ def _end(head: bytes, start: int) -> int:
 
 def _unfolded(value: bytes) -> bytes:
     return value.replace(b"\r\n", b"").strip(b" \t")
-
-
-def _after(chunks: Iterable[bytes], length: int) -> Iterator[bytes]:
-    """What follows the first `length` octets."""
-    for chunk in chunks:
-        if length < len(chunk):
-            yield chunk[length:]
-        length = max(0, length - len(chunk))

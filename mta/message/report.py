@@ -120,7 +120,7 @@ def write_report(report: Report, chance: Chance) -> bytes:
     """Write the content of the report. Raises ValueError if it is about mail from ``<>`` (RFC 5321 §4.5.5)."""
     if report.envelope.reverse_path is None:
         raise ValueError(f"{report.original_id} came from <>: there are no reports about it")
-    head = find_head([report.content]).octets
+    head = find_head(report.content).octets
     original = message_id(head)
     actions = [action for action in _SUBJECTS if any(about.action == action for about in report.about)]
     ascii_only = _ascii_only(report)

@@ -1,7 +1,8 @@
 """A connection to a server: carries the octets of a `ClientSession`, counts its deadlines, starts TLS.
 
 One exchange runs at a time (`Connection.run`); its Deferred always fires with the exchange's result and never fails:
-what the peer, the network or a deadline does to the session is part of that result.
+what the peer, the network or a deadline does to the session is part of that result. Cancelling it aborts the
+connection, which is part of the result as well.
 
 ====================  ==================  =====================================================
 waiting for           deadline            when it passes
@@ -23,6 +24,7 @@ is written as the transport takes it, so a connection holds one chunk of it.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -37,9 +39,20 @@ from mta.settings.sections import RelayDeadlines
 from mta.smtp.client import ClientSession, Fault, Stage
 from mta.smtp.exchange import Exchange, Quit
 from mta.smtp.reply_reader import ServerReply
-from mta.smtp.status import BAD_CONNECTION, NO_ANSWER, TLS_FAILURE, Status
+from mta.smtp.status import BAD_CONNECTION, NO_ANSWER, NOT_ACCEPTING, SYSTEM_FAULT, TLS_FAILURE, Status
 
 T = TypeVar("T")
+
+_STOPPING = "we are stopping", NOT_ACCEPTING
+
+_OURS = frozenset(
+    {
+        *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL),
+        *(errno.EPERM, errno.EACCES),  # a firewall or a security module of ours
+    }
+)
+"""Errors of connecting that say nothing of the other side. But EACCES with IPv6 may be a router's word: Linux gives it
+for an ICMPv6 "administratively prohibited" (net/ipv6/icmp.c)."""
 
 Describe = Callable[[Any], TlsInfo]
 """Tells version and cipher of a transport whose handshake has ended."""
@@ -83,7 +96,7 @@ class Connection(protocol.Protocol):
         """Carry out an exchange; fires with its result, also where the session ends or has ended before."""
         assert self._exchange is None, "one exchange at a time"
         self._gone = None
-        done: defer.Deferred[T] = defer.Deferred()
+        done: defer.Deferred[T] = defer.Deferred(lambda _: self.abort())
         self._exchange, self._done = exchange, done
         if self.session.ended:
             exchange.broken(self.session, self.session.fail("the connection has ended", BAD_CONNECTION))
@@ -99,7 +112,7 @@ class Connection(protocol.Protocol):
 
         With TLS 1.3 a server's refusal may come only as the fault of the next exchange, with the same status 4.7.5.
         """
-        done: defer.Deferred[TlsInfo | Fault] = defer.Deferred()
+        done: defer.Deferred[TlsInfo | Fault] = defer.Deferred(lambda _: self.abort())
         if self.session.ended:
             done.callback(self.session.fail("the connection has ended", BAD_CONNECTION))
             return done
@@ -122,8 +135,8 @@ class Connection(protocol.Protocol):
         self.transport.setTcpNoDelay(True)
 
     def abort(self) -> None:
-        """End it here and now; an exchange under way gets a fault."""
-        self.session.fail("aborted", BAD_CONNECTION)
+        """End it here and now, for a cause of ours; an exchange under way gets a fault."""
+        self.session.fail(*_STOPPING, local=True)
         self._advance()
 
     def dataReceived(self, data: bytes) -> None:
@@ -160,8 +173,7 @@ class Connection(protocol.Protocol):
     def resumeProducing(self) -> None:
         """Write more content."""
         self._paused = False
-        self._write()
-        self._wait_for_answer()
+        self._advance(moved=True)
 
     def stopProducing(self) -> None:
         """Do nothing: the transport is gone, and says so by `connectionLost`."""
@@ -170,6 +182,21 @@ class Connection(protocol.Protocol):
         session, exchange = self.session, self._exchange
         if exchange is None and session.awaiting is not None and not session.ended:
             return  # the greeting is here before anybody asked for it
+        moved = self._take_events() or moved
+        if not session.ended and not self._write():
+            self._take_events()
+        if session.ended:
+            self._close()
+        if exchange is not None and exchange.result is not None:
+            done, self._exchange, self._done, self._deadline = self._done, None, None, None
+            cast("defer.Deferred[Any]", done).callback(exchange.result)
+        elif moved:
+            self._wait_for_answer()
+
+    def _take_events(self) -> bool:
+        """Hand the exchange what has come; tell whether an answer was among it."""
+        session, exchange = self.session, self._exchange
+        answered = False
         while (event := session.next_event()) is not None:
             if isinstance(event, Fault):
                 if exchange is not None and exchange.result is None:
@@ -177,18 +204,11 @@ class Connection(protocol.Protocol):
                 break
             assert exchange is not None, "only an exchange sends commands"
             exchange.answered(session, event.command, event.reply)
-            moved = True
-        if session.ended:
-            self._close()
-        else:
-            self._write()
-        if exchange is not None and exchange.result is not None:
-            done, self._exchange, self._done, self._deadline = self._done, None, None, None
-            cast("defer.Deferred[Any]", done).callback(exchange.result)
-        elif moved:
-            self._wait_for_answer()
+            answered = True
+        return answered
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Write what there is room for; False where that ended the session: the content must not be sent."""
         session = self.session
         while not self._paused and (octets := session.output()):
             if session.sending and not self._producing:
@@ -197,6 +217,7 @@ class Connection(protocol.Protocol):
             self.transport.write(octets)
         if self._producing and not session.sending:
             self._release()
+        return not session.ended
 
     def _release(self) -> None:
         # A transport with a producer does not close by itself
@@ -284,14 +305,29 @@ async def connect(
     clock: interfaces.IReactorTime,
     deadlines: RelayDeadlines,
     pipelining: bool = True,
+    ipv6: bool = False,
 ) -> Connection | Fault:
-    """Connect; a refusal, an unreachable network or the deadline is a `Fault` (4.4.1)."""
+    """Connect; a refusal, an unreachable network or the deadline is a `Fault` (4.4.1), a cause of ours a `local` one.
+
+    `ipv6`: whether that is what the endpoint speaks. Cancelling gives up, with a `local` fault.
+    """
     connecting = endpoint.connect(_Factory(lambda: Connection(clock, deadlines, pipelining)))
-    connecting.addTimeout(deadlines.connect, clock)
+    deadline = clock.callLater(deadlines.connect, connecting.cancel)
+    ours = False
     try:
         return cast(Connection, await connecting)
-    except (defer.TimeoutError, error.ConnectingCancelledError):
+    except (defer.CancelledError, error.ConnectingCancelledError):
+        if deadline.active():
+            return Fault(*_STOPPING, Stage.GREETING, grouped=False, local=True)
         text = f"no connection within {deadlines.connect:g} s"
     except (error.ConnectError, error.ConnectionClosed, OSError) as refusal:
-        text = _words(refusal)
-    return Fault(text, NO_ANSWER, Stage.GREETING, grouped=False)
+        text, ours = _words(refusal), _is_ours(refusal, ipv6)
+    finally:
+        if deadline.active():
+            deadline.cancel()
+    return Fault(text, SYSTEM_FAULT if ours else NO_ANSWER, Stage.GREETING, grouped=False, local=ours)
+
+
+def _is_ours(refusal: BaseException, ipv6: bool) -> bool:
+    number = refusal.osError if isinstance(refusal, error.ConnectError) else getattr(refusal, "errno", None)
+    return number in _OURS and not (ipv6 and number == errno.EACCES)

@@ -9,11 +9,15 @@ construction (RFC 2920 §3.1).
 waiting for           deadline                       when it passes
 ====================  =============================  ===========================================================
 TLS handshake         `limits.handshake_seconds`     the connection is aborted
-command, data block   `limits.command_seconds`       421 4.4.2 and close (RFC 5321 §4.5.3.2.7)
+a whole command       `limits.command_seconds`       421 4.4.2 and close (RFC 5321 §4.5.3.2.7)
+another message       `limits.idle_seconds`          421 4.4.2 and close
+more of the content   `limits.command_seconds`       421 4.4.2 and close
 the whole of DATA     `limits.data_seconds`          421 4.4.2 and close
 the rules             `limits.answer_seconds`        451 4.3.0; what the rules still do is their own affair
 the peer to read      `limits.command_seconds`       the connection is aborted
 ====================  =============================  ===========================================================
+
+The wait for a command begins with the last reply: octets that make no command move nothing.
 
 Back-pressure: reading stops while the rules think and input waits, and while the peer does not take its replies; so a
 connection holds one read, one burst of replies and what the rules keep of the message.
@@ -22,7 +26,7 @@ connection holds one read, one burst of replies and what the rules keep of the m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet import defer, interfaces, protocol
 from twisted.internet.error import ConnectionDone
@@ -30,15 +34,25 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mta.mail.reason import Reason
-from mta.mail.tlsinfo import TlsInfo
 from mta.net.admission import Admission
+from mta.net.deadline import Deadline
 from mta.net.peer import Peer
+from mta.net.rules import Open, TlsServer
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.smtp import status
-from mta.smtp.event import AWAITING_REPLY, NEED_DATA, Content, Data, EndOfData, Event, StartTLS
+from mta.smtp.event import (
+    AWAITING_REPLY,
+    NEED_DATA,
+    Content,
+    DataRefused,
+    Event,
+    Quit,
+    Refused,
+    Reset,
+)
 from mta.smtp.reply import Reply, reply
-from mta.smtp.server import ServerSession
+from mta.smtp.server import Phase, ServerSession
 
 _READ_AHEAD = 16 * 1024
 """Octets that may wait in a session while its rules think, before reading stops."""
@@ -47,41 +61,8 @@ TOO_SLOW = reply(421, status.BAD_CONNECTION.transient(), "Timeout waiting for yo
 SHUTTING_DOWN = reply(421, status.NOT_ACCEPTING, "Service shutting down; try again soon")
 NO_ANSWER_IN_TIME = reply(451, status.SYSTEM_FAULT, "This took too long here; try again later")
 OUR_FAULT = reply(451, status.SYSTEM_FAULT, "Internal error, recorded here; try again later")
+NO_SESSION = reply(421, status.SYSTEM_FAULT, "Internal error, recorded here; try again later")
 TOO_MANY_CONNECTIONS = reply(421, status.TOO_MUCH, "Too many connections; try again later")
-
-Answer = Reply | defer.Deferred[Reply] | None
-
-
-class Rules(Protocol):
-    """What answers the events of one session."""
-
-    def answer(self, event: Event) -> Answer:
-        """Answer one event: at once, later, or None where the event needs no reply."""
-        ...
-
-    def secured(self, tls: TlsInfo | None, reason: Reason | None) -> None:
-        """Learn that a handshake ended: with `tls`, or with the reason why not."""
-        ...
-
-    def lost(self, reason: Reason) -> None:
-        """Learn that the connection is gone; what was staged is dropped."""
-        ...
-
-
-class TlsServer(Protocol):
-    """What TLS is to a listening service."""
-
-    def context(self) -> Any:
-        """Return the context factory for the next handshake (certificates may have changed since the last)."""
-        ...
-
-    def describe(self, transport: Any) -> TlsInfo:
-        """Tell version and cipher of a connection whose handshake has ended."""
-        ...
-
-
-Open = Callable[[Peer, ServerSession], Rules]
-"""Makes the rules of a new session, which set the session's offer."""
 
 
 @implementer(interfaces.IHandshakeListener, interfaces.IPushProducer, interfaces.IHalfCloseableProtocol)
@@ -99,8 +80,12 @@ class SMTPServerProtocol(protocol.Protocol):
         self._limits = self._session.limits
         self._rules = service.open(self.peer, self._session)
         self._waiting: defer.Deferred[Reply] | None = None
-        self._deadline: interfaces.IDelayedCall | None = None
-        self._data_until: float | None = None
+        self._deadline = Deadline(self._clock, self._overdue)
+        self._mail_at = self._clock.seconds()
+        """When the last message was accepted; the beginning, before the first."""
+        self._data_at = 0.0
+        """When the last data phase began."""
+        self._running = False
         self._handshaking = False
         self._peer_reads = True
         self._closing = False
@@ -135,22 +120,22 @@ class SMTPServerProtocol(protocol.Protocol):
         self._rules.secured(self.peer.tls, None)
         self._session.tls_started()
         self._run()
+        self._arm()
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """End: tell the rules, forget the peer."""
         self._closing = True
-        self._service.left(self)
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        waiting, self._waiting = self._waiting, None
+        self._deadline.end()
+        # A commit under way is not cancelled: the message is ours or not, whoever still listens.
+        self._waiting = None
         clean = isinstance(reason.value, ConnectionDone)
         why = Reason("the connection was closed" if clean else str(reason.value))
-        if self._handshaking:
-            self._rules.secured(None, why)
-        # A commit under way is not cancelled: the message is ours or not, whoever still listens.
-        if waiting is not None:
-            waiting.addErrback(self._fault)
-        self._rules.lost(why)
+        try:
+            if self._handshaking:
+                self._rules.secured(None, why)
+            self._rules.lost(why)
+        finally:
+            self._service.left(self)
 
     def readConnectionLost(self) -> None:
         """Learn of a half-close: what has arrived is still answered."""
@@ -172,6 +157,7 @@ class SMTPServerProtocol(protocol.Protocol):
         if self._waiting is None:
             self.transport.resumeProducing()
             self._run()
+            self._arm()
 
     def stopProducing(self) -> None:
         """Nothing: `connectionLost` follows."""
@@ -185,11 +171,14 @@ class SMTPServerProtocol(protocol.Protocol):
             self._run()
 
     def _run(self) -> None:
+        if self._handshaking:  # a session whose TLS is under way has nothing to say, and nothing to hear (law 5)
+            return
+        self._running = True
         session, rules = self._session, self._rules
         while self._peer_reads and not session.closing:
             event = session.next_event()
             if event is NEED_DATA:
-                if self._stopping and not session.in_data and not self._handshaking:
+                if self._stopping and not session.in_data:
                     session.close(SHUTTING_DOWN)
                 break
             if event is AWAITING_REPLY:
@@ -197,25 +186,29 @@ class SMTPServerProtocol(protocol.Protocol):
             try:
                 answer = rules.answer(event)
             except Exception as error:
-                self._journal_fault(error)
-                answer = None if type(event) is Content else OUR_FAULT
-                if answer is None:
-                    self._session.spoil(OUR_FAULT)
-            if answer is None:
-                continue
-            if type(event) is EndOfData:
-                self._data_until = None
-            if isinstance(answer, defer.Deferred):
+                answer = self._failed(event, error)
+            if isinstance(answer, Reply):
+                self._reply(answer)
+            elif answer is not None:
                 self._wait(answer)
-                break
-            session.reply(answer)
-            if type(event) is Data and answer.code == 354:
-                self._data_until = self._clock.seconds() + self._limits.data_seconds
-            elif type(event) is StartTLS and answer.positive:
-                self._flush()
-                self._start_tls()
-                return
+                if self._waiting is not None:
+                    break
+        self._running = False
         self._flush()
+        if session.phase is Phase.TLS:
+            self._start_tls()
+
+    def _failed(self, event: Event, error: Exception) -> Reply | None:
+        """Note that the rules failed, and return what is still owed to the peer."""
+        self._journal_fault(error)
+        match event:
+            case Content():
+                self._session.spoil(OUR_FAULT)  # which answers at the true end (law 3)
+            case DataRefused() | Reset() | Quit() | Refused():
+                pass  # the session has answered it
+            case _:
+                return OUR_FAULT
+        return None
 
     def _wait(self, answer: defer.Deferred[Reply]) -> None:
         self._waiting = answer
@@ -226,10 +219,21 @@ class SMTPServerProtocol(protocol.Protocol):
         if self._waiting is not answer:  # too late: the peer has another reply, or is gone
             return
         self._waiting = None
-        self._session.reply(value)
+        self._reply(value)
+        if self._running:  # it had fired already
+            return
         if self._peer_reads:
             self.transport.resumeProducing()
         self._run()
+
+    def _reply(self, answer: Reply) -> None:
+        session = self._session
+        was_in_data = session.in_data
+        session.reply(answer)
+        if session.in_data:
+            self._data_at = self._clock.seconds()
+        elif was_in_data and answer.positive:
+            self._mail_at = self._clock.seconds()
 
     def _fault(self, failure: Failure) -> Reply:
         self._journal_fault(failure.value)
@@ -240,29 +244,33 @@ class SMTPServerProtocol(protocol.Protocol):
         self._service.journal.fault(f"{self._service.name} session", error, session=self.peer.session)
 
     def _flush(self) -> None:
-        output = self._session.output()
+        session = self._session
+        output = session.output()
         if output:
             self.transport.write(output)
-        if self._session.closing:
+        if session.closing:
             self._closing = True
             self.transport.unregisterProducer()
             self.transport.loseConnection()
-        self._arm()
+        # All else is the beginning of a command.
+        if output or session.closing or session.in_data or self._waiting is not None:
+            self._arm()
 
     # Deadlines
 
     def _arm(self) -> None:
-        now = self._clock.seconds()
+        now, limits = self._clock.seconds(), self._limits
         if self._waiting is not None:
-            seconds = self._limits.answer_seconds
-        elif self._data_until is not None:
-            seconds = min(self._limits.command_seconds, max(0.0, self._data_until - now))
+            at = now + limits.answer_seconds
+        elif self._handshaking:
+            at = now + limits.handshake_seconds
+        elif self._session.in_data:
+            at = min(now + limits.command_seconds, self._data_at + limits.data_seconds)
+        elif self._closing:
+            at = now + limits.command_seconds
         else:
-            seconds = self._limits.handshake_seconds if self._handshaking else self._limits.command_seconds
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.reset(seconds)
-        else:
-            self._deadline = self._clock.callLater(seconds, self._overdue)
+            at = min(now + limits.command_seconds, self._mail_at + limits.idle_seconds)
+        self._deadline.move(at)
 
     def _overdue(self) -> None:
         if self._closing or self._handshaking or not self._peer_reads:
@@ -290,16 +298,16 @@ class SMTPServerProtocol(protocol.Protocol):
 
 
 class _Turned(protocol.Protocol):
-    """One connection too many: a reply, and the end."""
+    """A connection that gets no session: a word, and the end."""
 
     transport: Any
 
-    def __init__(self, answer: Reply) -> None:
-        self._answer = answer
+    def __init__(self, word: bytes) -> None:
+        self._word = word
 
     def connectionMade(self) -> None:
         """Say it and close."""
-        self.transport.write(self._answer.wire)
+        self.transport.write(self._word)
         self.transport.loseConnection()
 
 
@@ -339,16 +347,25 @@ class SMTPServerFactory(protocol.ServerFactory):
     def buildProtocol(self, addr: Any) -> protocol.Protocol:
         """Admit a connection, or turn it away."""
         address, port = getattr(addr, "host", ""), getattr(addr, "port", 0)
-        refused = self._admission.enter(address)
+        refused = self._admission.enter(self.name, address)
         if refused is not None:
             self.journal.note(Kind.SESSION_REFUSED, refused, level=Level.NOTICE, service=self.name, address=address)
-            return _Turned(TOO_MANY_CONNECTIONS)
-        return SMTPServerProtocol(self, address, port)
+            return self._turned(TOO_MANY_CONNECTIONS)
+        try:
+            return SMTPServerProtocol(self, address, port)
+        except Exception as error:
+            self._admission.leave(self.name, address)
+            self.journal.fault(f"{self.name} session", error)
+            return self._turned(NO_SESSION)
+
+    def _turned(self, answer: Reply) -> _Turned:
+        # Who begins with a handshake would take a reply for a part of it.
+        return _Turned(b"" if self.implicit_tls else answer.wire)
 
     def left(self, session: SMTPServerProtocol) -> None:
         """Forget a session whose connection is gone."""
         self.sessions.discard(session)
-        self._admission.leave(session.peer.address)
+        self._admission.leave(self.name, session.peer.address)
         if not self.sessions:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:

@@ -61,6 +61,7 @@ class Kind(enum.Enum):
     VOLUME_RECOVERED = "volume.recovered"  # path
     SPOOL_OPENED = "spool.opened"  # path, messages, recovered
     SPOOL_SUSPECT = "spool.suspect"  # path
+    SPOOL_WRITABLE = "spool.writable"
     SPOOL_UNWRITABLE = "spool.unwritable"  # what became of a message could not be recorded; is tried again
     HISTORY_SUSPECT = "history.suspect"  # path, lost: events of so many go into the log alone
     HISTORY_RECOVERED = "history.recovered"  # path, lost

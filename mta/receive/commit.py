@@ -29,21 +29,22 @@ from mta.mail.envelope import Envelope
 from mta.mail.reason import Reason
 from mta.maildir.store import Delivery, MaildirStore
 from mta.message.delivery import for_mailbox
+from mta.observe.journal import Journal
 from mta.settings.directory import Account
 from mta.settings.expansion import Addressed
-from mta.spool.port import Message, Origin, Spool
+from mta.spool.port import Message, Origin, Spool, StagedContent
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A message that the rules let in, with its trace fields in front. `content` is octets, or a path in staging."""
+    """A message that the rules let in, with its trace fields in front of `content`."""
 
     queue_id: str
     at: float
     """Wall time of acceptance."""
     envelope: Envelope
     addressed: Sequence[Addressed]
-    content: bytes | str
+    content: bytes | StagedContent
     size: int
     eight_bit: bool
     origin: Origin
@@ -60,19 +61,26 @@ class Committed:
 
 
 class Commit:
-    """Makes messages ours. `room` says whether the relay takes one now, `hand_over` gives it one that is durable."""
+    """Makes messages ours.
+
+    `starts_at_once` says whether the relay would begin now with one for these destinations, `hand_over` gives it one
+    that is durable. A fault in handing over is noted, not answered: the message is in the spool, where the next start
+    finds it.
+    """
 
     def __init__(
         self,
         store: MaildirStore,
         spool: Spool,
-        room: Callable[[], bool],
+        starts_at_once: Callable[[Sequence[str]], bool],
         hand_over: Callable[[Message], None],
+        journal: Journal,
     ) -> None:
         self._store = store
         self._spool = spool
-        self._room = room
+        self._starts_at_once = starts_at_once
         self._hand_over = hand_over
+        self._journal = journal
 
     def commit(self, accepted: Accepted) -> defer.Deferred[Committed]:
         """Put `accepted` on stable storage; that the Deferred fires is the commit instant.
@@ -85,6 +93,7 @@ class Commit:
             pieces = for_mailbox(accepted.content, accepted.envelope.reverse_path, only.recipient)
             delivery = Delivery(account.maildir, accepted.queue_id, pieces, replay=False)
             return self._store.deliver(delivery).addCallback(_in_maildir, account)
+        destinations = [addressed.destination for addressed in accepted.addressed]
         message = Message(
             accepted.queue_id,
             accepted.at,
@@ -93,13 +102,16 @@ class Commit:
             accepted.size,
             accepted.eight_bit,
             accepted.origin,
-            [addressed.destination for addressed in accepted.addressed],
-            active=self._room(),
+            destinations,
+            active=self._starts_at_once(destinations),
         )
         return self._spool.insert(message).addCallback(self._in_spool, message)
 
     def _in_spool(self, batch: int, message: Message) -> Committed:
-        self._hand_over(message)
+        try:
+            self._hand_over(message)
+        except Exception as error:  # a 451 after the commit instant would bring the message a second time
+            self._journal.fault("hand over", error, queue_id=message.queue_id)
         return Committed("spool", batch, Reason(f"queued for {', '.join(sorted(set(message.destinations))[:10])}"))
 
 

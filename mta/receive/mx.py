@@ -1,16 +1,18 @@
 """The rules of mx: mail from other servers, for our domains only (RFC 5321 §3.6, §7.9).
 
 Nobody logs in here. A recipient is taken when its domain is ours and the mailbox exists, refused with 550 5.1.1 where
-it does not, and with 550 5.7.1 where the domain is not ours: no local-part means anything to us but the mailbox it
-names, so the percent hack, bang paths and quoted routes are names that do not exist. A source route is refused, not
-followed (RFC 5321 appendix C allows that). Which reply it is, is decided at RCPT, so no bounce is ever owed to a
-forged sender.
+it does not, and with 550 5.7.1 where the domain is not ours, or where a name that does not exist looks like a route
+(the percent hack, bang paths, quoted addresses): no local-part means anything to us but the mailbox it names. A source
+route is refused, not followed (RFC 5321 appendix C allows that). All of it is decided at RCPT, and a circle at the
+end of the data, for all recipients if one of them had the message before: no bounce is ever owed to a forged sender.
 """
 
 from __future__ import annotations
 
+import re
+
 from mta.mail.reason import Reason
-from mta.message.header import delivered_before, received_count
+from mta.message.header import been_in, received_count
 from mta.receive.reception import Conversation, Reception, Transaction
 from mta.receive.verdict import LOOP, MAIL_OK, Verdict, no_such_mailbox, relaying_denied
 from mta.settings.directory import NotLocal, Unknown
@@ -24,6 +26,9 @@ _NO_LOGIN = Verdict(
     reply(502, status.INVALID_COMMAND, "No authentication here; use the submission service"),
     Reason("mx offers no AUTH", "RFC 6409 §3.1"),
 )
+
+_ROUTE = re.compile(r"[%!@]")
+"""What divides hosts from each other in the routes of old."""
 
 
 class Mx:
@@ -57,6 +62,9 @@ class Mx:
         if event.source_route:
             return Verdict(relaying_denied(named), Reason("source routes are not followed", "RFC 5321 §3.6.1"))
         if isinstance(resolution, Unknown):
+            if _ROUTE.search(named.local_part):
+                why = Reason("a route in the local-part is not followed", "RFC 5321 §3.6.1, RFC 2505 §2.1")
+                return Verdict(relaying_denied(named), why)
             return Verdict(no_such_mailbox(named), resolution.reason)
         return expand(named, resolution, self._reception.destination)
 
@@ -65,9 +73,10 @@ class Mx:
         hops, most = received_count(head), self._reception.settings.limits.received_fields
         if hops > most:
             return Verdict(LOOP, Reason(f"{hops} Received fields, {most} allowed", "RFC 5321 §6.3"))
-        if len(transaction.addressed) == 1:
-            mailbox = transaction.addressed[0].recipient.mailbox
-            if delivered_before(head, mailbox):
+        before = been_in(head)
+        for addressed in transaction.addressed:
+            mailbox = addressed.recipient.mailbox
+            if addressed.account is not None and str(mailbox).lower() in before:
                 return Verdict(LOOP, Reason(f"{mailbox} has had this message before", "Delivered-To"))
         return b""
 

@@ -1,6 +1,6 @@
 """What every session of a worker shares, and what one session and one transaction know.
 
-`Reception.settings` is swapped by a reload: whoever reads it reads what holds now. A session that is logged in goes on
+`Reception.settings` reads what holds now: a reload counts at the next look. A session that is logged in goes on
 when its account was removed, but every MAIL asks for the account again and is refused from then on.
 """
 
@@ -18,7 +18,7 @@ from mta.net.peer import Peer
 from mta.observe.journal import Journal
 from mta.receive.commit import Commit
 from mta.receive.rate import HourlyRate
-from mta.receive.staging import Staging
+from mta.receive.staging import Space, Staging
 from mta.receive.verdict import Verdict
 from mta.settings.directory import Account
 from mta.settings.expansion import Addressed, Destination
@@ -32,7 +32,8 @@ from mta.smtp.extension import Offer
 class Reception:
     """What sessions share."""
 
-    settings: Settings
+    current: Callable[[], Settings]
+    """The settings that hold now."""
     commit: Commit
     checker: Checker
     journal: Journal
@@ -40,13 +41,20 @@ class Reception:
     chance: Chance
     destination: Destination
     shard: Callable[[], int]
-    low: Callable[[], Reason | None]
-    """Why there is too little space for more mail; None while there is enough."""
+    space: Space
     rate: HourlyRate
     staging: str
     """Directory for content that is too large for memory."""
-    tls_ready: bool
-    """Whether there is a certificate."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold now."""
+        return self.current()
+
+    @property
+    def tls_ready(self) -> bool:
+        """Whether there is a certificate."""
+        return bool(self.settings.tls.certificate)
 
     def new_id(self) -> str:
         """A new queue id, or a session's: the same form, so that both sort by time."""
@@ -62,6 +70,7 @@ class Conversation:
     extended: bool = False
     account: Account | None = None
     """Who logged in."""
+    wrong_passwords: int = 0
     network: NetworkSettings | None = None
     """The named network of a peer at submission."""
     accepted: int = 0
@@ -73,6 +82,8 @@ class Transaction:
     """One mail transaction (RFC 5321 §3.3)."""
 
     reverse_path: Mailbox | None
+    size: int
+    """Octets, as declared (RFC 1870 §6); 0 where nothing was."""
     body: str
     smtputf8: bool
     why: Reason
@@ -114,5 +125,5 @@ class ServiceRules(Protocol):
         ...
 
     async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
-        """Judge AUTH; on success `conversation.account` is set."""
+        """Judge AUTH; on success the verdict names the account."""
         ...

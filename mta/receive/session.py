@@ -7,10 +7,11 @@ writes the trace field, and hands the whole to the commit. Each refusal is noted
 event                  what happens
 =====================  ================================================================================================
 Connected              220, or 421 when the service is closing
-MAIL                   452 while space is short; the rules judge; a transaction is opened
+MAIL                   452 where there is no space for its SIZE; the rules judge; a transaction is opened
 RCPT                   the rules judge; the mailbox is expanded to recipients, each counted once
-DATA                   354; staging begins, with queue id and time of acceptance
-Content                staged; when the head is known the rules judge it and the trace fields are made
+DATA                   452 as for MAIL, or 354; staging begins, with queue id and time of acceptance
+Content                staged while there is space; when the head is known the rules judge it and the trace fields are
+                       made; after a refusal the rest is only counted
 EndOfData              refused for its head, or for our disk, or committed: 250 is the commit's
 DataRefused, Reset,    what was staged is dropped
 lost connection
@@ -88,6 +89,8 @@ class ReceivingSession:
         self._session = session
         self._conversation = Conversation(peer)
         self._transaction: Transaction | None = None
+        self._event: Event | None = None
+        """The last one."""
         self._opened = reception.journal.wall()
         session.offer = rules.offer(self._conversation)
 
@@ -95,6 +98,7 @@ class ReceivingSession:
 
     def answer(self, event: Event) -> Answer:
         """Answer one event."""
+        self._event = event
         return _ANSWERS[type(event)](self, event)
 
     def secured(self, tls: TlsInfo | None, reason: Reason | None) -> None:
@@ -134,19 +138,19 @@ class ReceivingSession:
         return reply(220, None, f"{self._reception.settings.hostname} ESMTP")
 
     def _hello(self, event: Hello) -> Answer:
-        self._drop()
         self._conversation.helo = event.domain
         self._conversation.extended = event.extended
         return _HELLO
 
     def _mail(self, event: Mail) -> Answer:
-        low = self._reception.low()
+        size = event.size or 0
+        low = self._reception.space.low(size)
         if low is not None:
             verdict = Verdict(LOW_DISK, low)
         else:
             verdict = self._rules.mail(self._conversation, event)
         if verdict.reply.positive:
-            self._transaction = Transaction(event.reverse_path, event.body, event.smtputf8, verdict.reason)
+            self._transaction = Transaction(event.reverse_path, size, event.body, event.smtputf8, verdict.reason)
         else:
             self._refused(Kind.SENDER_REFUSED, verdict, sender=str(event.reverse_path or ""))
         return verdict.reply
@@ -168,10 +172,13 @@ class ReceivingSession:
 
     def _data(self, event: Data) -> Answer:
         transaction, reception = self._open(), self._reception
+        low = reception.space.low(transaction.size)
+        if low is not None:
+            return self._refuse_message(transaction, transaction.size, Verdict(LOW_DISK, low))
         transaction.queue_id = reception.new_id()
         transaction.at = reception.journal.wall()
         path = f"{reception.staging}/{transaction.queue_id}"
-        transaction.staging = Staging(reception.disk, path, partial(self._head, transaction))
+        transaction.staging = Staging(reception.disk, path, reception.space, partial(self._head, transaction))
         return START
 
     def _content(self, event: Content) -> Answer:
@@ -180,17 +187,17 @@ class ReceivingSession:
         staging.add(event.chunk)
         return None
 
-    def _head(self, transaction: Transaction, whole: bytes) -> bytes:
-        """Judge the head at the start of `whole`, and make the octets that go in front of it."""
-        head = find_head([whole], MEMORY_MAXIMUM)
+    def _head(self, transaction: Transaction, whole: bytes) -> bytes | None:
+        """Judge the head at the start of `whole`, and make the octets that go in front of it; None: refused."""
+        head = find_head(whole, MEMORY_MAXIMUM)
         if not head.whole:
             why = Reason(f"the header has more than {MEMORY_MAXIMUM} octets", "mta.receive.staging")
             transaction.refusal = Verdict(HEADER_TOO_BIG, why)
-            return b""
+            return None
         verdict = self._rules.head(self._conversation, transaction, head.octets)
         if isinstance(verdict, Verdict):
             transaction.refusal = verdict
-            return b""
+            return None
         ids = values(head.octets, b"message-id") or values(verdict, b"message-id")
         transaction.message_id = ids[0].decode("utf-8", "replace") if ids else ""
         return self._received(transaction) + verdict + head.separator
@@ -217,12 +224,11 @@ class ReceivingSession:
         staging = transaction.staging
         assert staging is not None, "an end of data without its beginning"
         content = staging.finish()
-        if content is None:
-            assert staging.failed is not None
-            return self._refuse_message(transaction, event.size, _not_stored(staging.failed))
         if transaction.refusal is not None:
-            staging.drop()
             return self._refuse_message(transaction, event.size, transaction.refusal)
+        if content is None:
+            assert staging.failed is not None, "content is kept, refused, or could not be stored"
+            return self._refuse_message(transaction, event.size, _not_stored(staging.failed))
         conversation = self._conversation
         envelope = Envelope(
             transaction.reverse_path,
@@ -236,7 +242,7 @@ class ReceivingSession:
             envelope,
             transaction.addressed,
             content,
-            event.size + len(staging.prefix),
+            staging.size + len(staging.prefix),
             event.eight_bit or not staging.prefix.isascii(),
             Origin(
                 self._rules.name,
@@ -245,7 +251,7 @@ class ReceivingSession:
                 conversation.peer.address,
             ),
         )
-        committed = self._reception.commit.commit(accepted)
+        committed = defer.maybeDeferred(self._reception.commit.commit, accepted)
         return committed.addCallbacks(
             self._committed,
             self._not_committed,
@@ -288,7 +294,13 @@ class ReceivingSession:
 
     def _authenticate(self, event: Authenticate) -> Answer:
         waiting = defer.ensureDeferred(self._rules.authenticate(self._conversation, event))
-        return waiting.addCallback(lambda verdict: verdict.reply)
+        return waiting.addCallback(self._authenticated, event)
+
+    def _authenticated(self, verdict: Verdict, event: Authenticate) -> Reply:
+        # Too late, the peer has had another reply: whoever logged in does not know of it.
+        if self._event is event and self._session.owes_reply:
+            self._conversation.account = verdict.account
+        return verdict.reply
 
     def _start_tls(self, event: StartTLS) -> Answer:
         return TLS_NOW if self._reception.tls_ready else TLS_UNAVAILABLE

@@ -14,7 +14,7 @@ from mta.message.identify import From, from_mailboxes, missing_fields
 from mta.observe.event import Kind, Level
 from mta.receive.reception import Conversation, Reception, Transaction
 from mta.receive.verdict import LOOP, Verdict, no_such_mailbox
-from mta.settings.directory import Unknown
+from mta.settings.directory import Account, Unknown
 from mta.settings.expansion import Addressed, look_up
 from mta.smtp import status
 from mta.smtp.address import Mailbox
@@ -24,6 +24,7 @@ from mta.smtp.reply import Reply, reply
 
 AUTH_FIRST = reply(530, status.AUTH_REQUIRED, "Authentication required")
 LOGGED_IN = reply(235, status.SECURITY_OK, "Welcome")
+GUESSING = reply(421, status.TOO_MUCH, "Too many wrong passwords")
 WRONG = reply(535, status.AUTH_FAILED, "User name or password is wrong")
 NOT_NOW = reply(454, status.AUTH_TEMPORARY, "Cannot check passwords now; try again later")
 ACCOUNT_GONE = reply(530, status.AUTH_REQUIRED, "This account is no longer here")
@@ -75,7 +76,7 @@ class Smtpd:
         if not self._network_owns(conversation, event.reverse_path):
             why = Reason(f"{event.reverse_path} is no sender of network {network.name}", network.source)
             return Verdict(_not_yours(553, event.reverse_path, "sender"), why)
-        if not self._reception.rate.take(network.source, network.messages_per_hour):
+        if not self._reception.rate.take(network.name, network.messages_per_hour):
             why = Reason(f"{network.messages_per_hour} messages an hour are allowed", network.source)
             return Verdict(TOO_MANY_MESSAGES, why)
         return Verdict(_SENDER_OK, Reason(f"network {network.name} may send without a login", network.source))
@@ -129,17 +130,17 @@ class Smtpd:
     async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
         """Judge AUTH. An authorization identity other than the login's is refused (RFC 4616 §2)."""
         address = conversation.peer.address
+        logged_in: Account | None = None
         verdict = await self._reception.checker.authenticate(event.login, event.password, address)
         match verdict:
             case Accepted(account=account):
                 if event.authorization_identity and not self._same(event.authorization_identity, account.login):
                     why = Reason(f"{account.login} may not act as {event.authorization_identity}", "RFC 4616 §2")
-                    answer = WRONG
+                    answer = self._wrong(conversation)
                 else:
-                    conversation.account = account
-                    why, answer = verdict.reason, LOGGED_IN
+                    why, answer, logged_in = verdict.reason, LOGGED_IN, account
             case Refused():
-                why, answer = verdict.reason, WRONG
+                why, answer = verdict.reason, self._wrong(conversation)
             case _:
                 why, answer = verdict.reason, NOT_NOW
         self._reception.journal.note(
@@ -151,7 +152,12 @@ class Smtpd:
             mechanism=event.mechanism,
             address=address,
         )
-        return Verdict(answer, why)
+        return Verdict(answer, why, logged_in)
+
+    def _wrong(self, conversation: Conversation) -> Reply:
+        conversation.wrong_passwords += 1
+        most = self._reception.settings.auth.failures_per_session
+        return WRONG if conversation.wrong_passwords < most else GUESSING
 
     def _same(self, identity: str, login: str) -> bool:
         account = self._reception.settings.directory.account(identity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mta.mail.reason import Reason
+from mta.settings.directory import Account
 from mta.smtp import status
 from mta.smtp.reply import Reply, reply
 
@@ -15,6 +16,8 @@ class Verdict:
 
     reply: Reply
     reason: Reason
+    account: Account | None = None
+    """Who is logged in once the peer has got the reply."""
 
 
 MAIL_OK = Verdict(reply(250, status.SENDER_OK, "Sender OK"), Reason("anybody may send to domains of ours"))

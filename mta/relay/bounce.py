@@ -39,14 +39,14 @@ class Bouncer:
         content: bytes,
         steps: Sequence[tuple[QueuedRecipient, Step]],
         now: float,
-        active: bool,
+        active: Callable[[Sequence[str]], bool],
     ) -> tuple[tuple[Message, ...], Mapping[int, Reason]]:
         """Make the reports that `steps` ask for: one of failures, one of delays.
 
         The mapping says for each recipient (by number) that nothing is reported about, why not.
         """
         failed = [(queued, step) for queued, step in steps if isinstance(step, Fail)]
-        delayed = [(queued, step) for queued, step in steps if isinstance(step, Wait) and step.warn]
+        delayed = [(queued, step) for queued, step in steps if isinstance(step, Wait) and step.told]
         reasons: dict[int, Reason] = {}
         reports = []
         for about, wish in ((failed, Notify.FAILURE), (delayed, Notify.DELAY)):
@@ -78,7 +78,7 @@ class Bouncer:
         about: Sequence[tuple[QueuedRecipient, Step]],
         to: tuple[Addressed, ...],
         now: float,
-        active: bool,
+        active: Callable[[Sequence[str]], bool],
     ) -> Message:
         shard = self.shard()
         queue_id = new_queue_id(now, shard, self.chance)
@@ -96,6 +96,7 @@ class Bouncer:
             ),
             self.chance,
         )
+        destinations = [addressed.destination for addressed in to]
         envelope = Envelope(
             None,
             tuple(addressed.recipient for addressed in to),
@@ -109,6 +110,6 @@ class Bouncer:
             len(octets),
             not octets.isascii(),
             Origin("bounce"),
-            [addressed.destination for addressed in to],
-            active,
+            destinations,
+            active(destinations),
         )

@@ -11,6 +11,8 @@ has an address with a non-ASCII domain only         no SMTPUTF8                 
 has octets above 127                                no 8BITMIME                    5.6.3, all (RFC 6152 §3)
 ==================================================  =============================  =================================
 
+What a hop does not offer the next host of the route may: `mta.relay.remote` decides when it is final.
+
 Knowingly not here: encoding 8-bit content for a 7-bit hop.
 """
 
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 
 from mta.mail.outcome import Failed
 from mta.mail.reason import Reason
+from mta.message.header import find_head
 from mta.settings.values import fold_domain
 from mta.smtp.address import Mailbox
 from mta.smtp.client import Command, Extensions, mail, rcpt
@@ -55,7 +58,7 @@ def fit(
 
     if offer.size and len(content) > offer.size:
         return fail(MESSAGE_TOO_BIG, f"{len(content)} octets, and the host takes {offer.size}")
-    if not offer.smtputf8 and envelope.smtputf8 and not _head(content).isascii():
+    if not offer.smtputf8 and envelope.smtputf8 and not find_head(content).octets.isascii():
         return fail(NON_ASCII_ADDRESS, "the header has UTF-8 in it, and the host offers no SMTPUTF8")
     if message.eight_bit and not offer.eight_bit_mime:
         return fail(CONVERSION_NEEDED, "the content has 8-bit octets, and the host offers no 8BITMIME")
@@ -86,11 +89,6 @@ def fit(
         parameters.append("SMTPUTF8")
     result.mail = mail(reverse_path, parameters)
     return result
-
-
-def _head(content: bytes) -> bytes:
-    end = content.find(b"\r\n\r\n")
-    return content if end < 0 else content[:end]
 
 
 def _sendable(mailbox: Mailbox, smtputf8: bool) -> Mailbox | None:

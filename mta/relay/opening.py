@@ -3,7 +3,7 @@
 =============================================  =========================================================================
 what happens                                   what follows
 =============================================  =========================================================================
-no connection, no greeting, a fault            `Deferred`
+no connection, no greeting, a fault            `Deferred`; with `local` where the cause is ours (no descriptor, a stop)
 4yz greeting or EHLO                           `Deferred`
 5yz greeting, or to EHLO and HELO              `Failed`, which is this host's word only
 STARTTLS offered, handshake fails              MAY: once more in clear text, on a new connection. MUST: `Deferred` 4.7.5
@@ -30,7 +30,7 @@ from mta.mail.tlsinfo import TlsInfo
 from mta.net.client import Connection, connect
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
-from mta.relay.remote_outcome import Way, said
+from mta.relay.remote_outcome import Way, broken, said
 from mta.settings.sections import RelayDeadlines
 from mta.smtp.client import Fault
 from mta.smtp.exchange import Authentication, Opening, StartTls
@@ -102,9 +102,11 @@ class Opener:
     ) -> Open | Deferred | Failed | Fault:
         """Make one connection; a `Fault` is a handshake that failed where clear text will do as well."""
         remote = _remote(host, address)
-        connection = await connect(self._endpoint(address, host.port), self._clock, deadlines, pipelining)
+        connection = await connect(
+            self._endpoint(address, host.port), self._clock, deadlines, pipelining, ":" in address
+        )
         if isinstance(connection, Fault):
-            return Deferred(Reason(connection.text, remote), connection.status, remote)
+            return Deferred(Reason(connection.text, remote), connection.status, remote, local=connection.local)
         try:
             answer = await connection.run(Opening(self._name))
             if isinstance(answer, Fault) or not answer.positive:
@@ -129,12 +131,12 @@ class Opener:
         if host.tls is TlsLevel.NONE:
             return Way(remote, "in clear text, as the route says")
         if not connection.session.extensions.starttls:
-            return _unprotected(host, remote, "no STARTTLS offered", TLS_MISSING)
+            return _unprotected(host, remote, "no STARTTLS offered", TLS_MISSING, "")
         answer = await connection.run(StartTls())
         if isinstance(answer, Fault) or answer.code == 421:
             return _refusal(answer, Way(remote, "in clear text"), "STARTTLS")
         if not answer.positive:
-            return _unprotected(host, remote, f"STARTTLS refused: {answer}", TLS_FAILURE)
+            return _unprotected(host, remote, f"STARTTLS refused: {answer}", TLS_FAILURE, answer.text())
         secured = await connection.start_tls(self._tls.context(host), self._tls.describe)
         if isinstance(secured, TlsInfo):
             answer = await connection.run(Opening(self._name))
@@ -159,16 +161,15 @@ def _leave(connection: Connection, problem: Deferred | Failed | Fault) -> Deferr
 
 def _refusal(answer: ServerReply | Fault, way: Way, stage: str) -> Deferred | Failed:
     if isinstance(answer, Fault):
-        why = Reason(f"{answer.text}, at {stage}, {way.protection}", way.remote)
-        return Deferred(why, answer.status, way.remote)
+        return broken(answer, stage, way)
     reason = Reason(f"refused at {stage}, {way.protection}", said(way.remote, answer))
     kind = Failed if answer.permanent else Deferred
     return kind(reason, answer.status, way.remote, answer.text())
 
 
-def _unprotected(host: Host, remote: str, why: str, status: Status) -> Way | Deferred:
+def _unprotected(host: Host, remote: str, why: str, status: Status, reply: str) -> Way | Deferred:
     if host.tls is TlsLevel.MUST:
-        return Deferred(Reason(f"the route demands TLS: {why}", remote), status, remote)
+        return Deferred(Reason(f"the route demands TLS: {why}", remote), status, remote, reply)
     return Way(remote, f"in clear text ({why})")
 
 
@@ -186,7 +187,7 @@ async def _log_in(connection: Connection, host: Host, login: Login, way: Way) ->
         return Deferred(why, AUTH_FAILED.transient(), way.remote, local=True)
     answer = await connection.run(exchange)
     if isinstance(answer, Fault):
-        return Deferred(Reason(f"{answer.text}, at AUTH, {way.protection}", way.remote), answer.status, way.remote)
+        return broken(answer, "AUTH", way)
     if answer.positive:
         return None
     why = Reason(f"the login of {login.user} was refused, {way.protection}", said(way.remote, answer))

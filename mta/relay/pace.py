@@ -8,7 +8,7 @@ destination have its full width again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -23,10 +23,13 @@ OUT_OF_REACH = {status.NO_ANSWER.transient(), status.DIRECTORY_FAILURE.transient
 
 
 def unreachable(outcomes: Mapping[int, Outcome]) -> Reason | None:
-    """The reason why a whole destination was out of reach; None when it was reached, or the cause is ours."""
+    """The reason why a whole destination was out of reach; None when it was reached, or the cause is ours.
+
+    Whoever sent a reply was reached, whatever status stands in it: that status may be about one sender.
+    """
     reason: Reason | None = None
     for outcome in outcomes.values():
-        if not isinstance(outcome, Deferred) or outcome.local or outcome.status not in OUT_OF_REACH:
+        if not isinstance(outcome, Deferred) or outcome.local or outcome.reply or outcome.status not in OUT_OF_REACH:
             return None
         reason = outcome.reason
     return reason
@@ -54,7 +57,6 @@ class Pace(Generic[J]):
         self.total = total
         self.width = width
         self.running = 0
-        self.waiting = 0
         self._lanes: dict[str, _Lane[J]] = {}
         self._turn: deque[str] = deque()  # destinations with waiting jobs, served in turn
 
@@ -71,13 +73,18 @@ class Pace(Generic[J]):
         if not lane.waiting:
             self._turn.append(destination)
         lane.waiting.append(job)
-        self.waiting += 1
 
-    def ready(self, now: float) -> Iterator[tuple[str, J, Reason | None]]:
+    def is_free(self, destination: str) -> bool:
+        """Whether a job that is added now would start at once."""
+        lane = self._lanes.get(destination)
+        return self.running < self.total and (lane is None or not lane.waiting and lane.running < lane.width)
+
+    def ready(self, now: float) -> list[tuple[J, Reason | None]]:
         """Take the jobs that may start at monotonic `now`.
 
         One that comes with a Reason is not to be tried: its destination rests.
         """
+        taken: list[tuple[J, Reason | None]] = []
         blocked: list[str] = []
         while self._turn and self.running < self.total:
             destination = self._turn.popleft()
@@ -86,14 +93,13 @@ class Pace(Generic[J]):
             if resting is None and lane.running >= lane.width:
                 blocked.append(destination)
                 continue
-            job = lane.waiting.popleft()
-            self.waiting -= 1
+            taken.append((lane.waiting.popleft(), resting))
             if lane.waiting:
                 self._turn.append(destination)
             lane.running += 1
             self.running += 1
-            yield destination, job, resting
         self._turn.extendleft(reversed(blocked))
+        return taken
 
     def reached(self, destination: str) -> None:
         """The destination answered: it has its full width."""
@@ -112,6 +118,14 @@ class Pace(Generic[J]):
         self.running -= 1
         if not lane.waiting and not lane.running and lane.rests_until <= now:
             del self._lanes[destination]
+
+    def clear(self) -> list[J]:
+        """Take all jobs that wait, to start none of them."""
+        waiting = [job for lane in self._lanes.values() for job in lane.waiting]
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+        self._turn.clear()
+        return waiting
 
     def forget_rested(self, now: float) -> None:
         """Forget the destinations whose rest is over and for which nothing waits."""

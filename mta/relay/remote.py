@@ -7,10 +7,13 @@ what happens                                   what follows
 =============================================  =========================================================================
 an idle connection to the host is there        it is used first; one that turns out to be dead does not count
 no session (see `mta.relay.opening`)           next address; `Failed` only where every address of every host says 5yz
+the message needs what the host lacks          the same (see `mta.relay.needs`): the next host may have it
 recipient 4yz, or the session ends             open: next address, and this answer if no better one follows
 452 or 552, too many recipients                those left over again in the next transaction, if this one took some
 recipient 5yz, 2yz to the content              final
 no answer to the whole content                 final for this delivery: tried again by schedule, a duplicate is possible
+the content must not be sent                   `Failed` for all who are open
+`abort`                                        `Deferred` with `local` for all who are open: it does not count
 =============================================  =========================================================================
 
 A host that offers PIPELINING and loses step is spoken to in lock-step from the next connection on.
@@ -34,10 +37,10 @@ from mta.observe.journal import Journal
 from mta.relay.idle import Idle
 from mta.relay.needs import fit
 from mta.relay.opening import EndpointFor, Open, Opener, TlsClient
-from mta.relay.remote_outcome import disconnected, outcome_of, too_many
+from mta.relay.remote_outcome import disconnected, outcome_of, too_many, unsendable
 from mta.settings.sections import RelaySettings
 from mta.smtp.exchange import Transaction
-from mta.smtp.status import BAD_CONNECTION, BARE_LINE_END, NO_ANSWER, NO_ROUTE, PROTOCOL
+from mta.smtp.status import BAD_CONNECTION, BARE_LINE_END, NO_ANSWER, NO_ROUTE, NOT_ACCEPTING, PROTOCOL
 from mta.smtp.writer import BareLineEnd, Stuffed
 from mta.spool.port import QueuedMessage, QueuedRecipient
 
@@ -61,6 +64,9 @@ class AttemptLimits:
     """Hosts remembered for not being able to pipeline; the one learnt first is forgotten for another."""
 
 
+_STOPPING = Deferred(Reason("we are stopping", "stop"), NOT_ACCEPTING, local=True)
+
+
 class _Attempt:
     """One message's way through the hosts: who is open, what was said, what was tried."""
 
@@ -73,38 +79,55 @@ class _Attempt:
         self.addresses = 0
         self.sessions = 0
         self._problems: list[Deferred | Failed] = []
+        self._lacks: dict[int, list[Failed]] = {}
 
     def settle(self, number: int, outcome: Outcome, final: bool) -> None:
         """Keep what became of a recipient; it stays open where that is not `final`."""
         if self._problems:
-            outcome = dataclasses.replace(outcome, reason=_after(self._problems, outcome.reason))
+            outcome = dataclasses.replace(outcome, reason=_with(outcome.reason, "before", self._problems))
         self.outcomes[number] = outcome
         if final:
             del self.open[number]
+
+    def settle_all(self, outcome: Outcome) -> None:
+        """Keep what became of all who are open."""
+        for number in list(self.open):
+            self.settle(number, outcome, final=True)
 
     def problem(self, problem: Deferred | Failed) -> None:
         """Keep why an address gave no session, or why its session ended."""
         self._problems.append(problem)
 
+    def lacks(self, number: int, failed: Failed) -> None:
+        """Keep why a host could not be asked to take this recipient."""
+        self._lacks.setdefault(number, []).append(failed)
+
     def end(self, exhausted: bool, route: Reason) -> dict[int, Outcome]:
         """Give each recipient its outcome; `exhausted`: no address is left that was not tried."""
-        last = self._last(exhausted, route)
         for number in self.open:
-            self.outcomes.setdefault(number, last)
+            if number not in self.outcomes:
+                problems = [*self._problems, *self._lacks.get(number, ())]
+                self.outcomes[number] = _sum(problems, exhausted, route)
         return self.outcomes
 
-    def _last(self, exhausted: bool, route: Reason) -> Deferred | Failed:
-        if not self._problems:
-            return Deferred(Reason(f"no address to deliver to: {route.text}", route.source), NO_ROUTE)
-        *before, last = self._problems
-        why = _after(before, last.reason) if before else last.reason
-        if isinstance(last, Deferred) or (exhausted and all(isinstance(each, Failed) for each in before)):
-            return dataclasses.replace(last, reason=why)
-        return Deferred(why, last.status.transient(), last.remote, last.reply)
+
+def _sum(problems: Sequence[Deferred | Failed], exhausted: bool, route: Reason) -> Deferred | Failed:
+    """Make one outcome of what kept each host from being asked."""
+    if not problems:
+        return Deferred(Reason(f"no address to deliver to: {route.text}", route.source), NO_ROUTE)
+    # A host that was there says more than one that was not, whatever their order
+    there = [each for each in problems if each.reply or each.status != NO_ANSWER]
+    told = (there or problems)[-1]
+    others = [each for each in problems if each is not told]
+    why = _with(told.reason, "besides", others) if others else told.reason
+    if exhausted and all(isinstance(each, Failed) for each in problems):
+        return dataclasses.replace(told, reason=why)
+    local = any(isinstance(each, Deferred) and each.local for each in problems)
+    return Deferred(why, told.status.transient(), told.remote, told.reply, local)
 
 
-def _after(problems: Sequence[Deferred | Failed], reason: Reason) -> Reason:
-    return Reason(f"{reason.text}; before: {'; '.join(str(each.reason) for each in problems)}", reason.source)
+def _with(reason: Reason, when: str, problems: Sequence[Deferred | Failed]) -> Reason:
+    return Reason(f"{reason.text}; {when}: {'; '.join(str(each.reason) for each in problems)}", reason.source)
 
 
 class RemoteDelivery:
@@ -131,63 +154,88 @@ class RemoteDelivery:
         self._limits = limits or AttemptLimits()
         self._idle = Idle(self._limits.idle)
         self._lock_step: dict[str, None] = {}
+        self._under_way: set[defer.Deferred[Mapping[int, Outcome]]] = set()
+        self._aborted = False
 
     async def deliver(
         self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
     ) -> Mapping[int, Outcome]:
         """Deliver to recipients of one destination, see `mta.relay.port`."""
-        destination = recipients[0].destination
         try:
             attempt = _Attempt(message, content, recipients)
         except BareLineEnd as fault:
-            why = Reason(f"the content holds {fault}, which must not be sent", "RFC 5321 §2.3.8")
-            return {recipient.number: Failed(why, BARE_LINE_END) for recipient in recipients}
-        route = await self._route(destination)
-        if not isinstance(route, Route):
-            return {recipient.number: route for recipient in recipients}
-        hosts = " ".join(host.name for host in route.hosts)
-        self._journal.note(
-            Kind.ROUTE_FOUND,
-            route.reason,
-            level=Level.DEBUG,
-            queue_id=message.queue_id,
-            destination=destination,
-            hosts=hosts,
+            return {recipient.number: unsendable(str(fault)) for recipient in recipients}
+        under_way: defer.Deferred[Mapping[int, Outcome]] = defer.ensureDeferred(
+            self._attempt(attempt, recipients[0].destination)
         )
-        exhausted = await self._through(route, attempt)
-        return attempt.end(exhausted, route.reason)
+        self._under_way.add(under_way)
+        try:
+            return await under_way
+        finally:
+            self._under_way.discard(under_way)
 
     def stop(self) -> defer.Deferred[None]:
         """Close what is idle; fires when that is done. Deliveries under way go on, and close behind themselves."""
         return self._idle.close()
 
+    def abort(self) -> None:
+        """End the connections of the deliveries under way, here and now, and begin none any more.
+
+        What was answered by then holds; whoever is open is deferred with `local`.
+        """
+        self._aborted = True
+        for delivery in list(self._under_way):
+            delivery.cancel()
+
+    async def _attempt(self, attempt: _Attempt, destination: str) -> Mapping[int, Outcome]:
+        try:
+            route = await self._route(destination)
+        except defer.CancelledError:
+            if not self._aborted:
+                raise
+            route = _STOPPING
+        if not isinstance(route, Route):
+            return dict.fromkeys(attempt.open, _STOPPING if self._aborted else route)
+        hosts = " ".join(host.name for host in route.hosts)
+        self._journal.note(
+            Kind.ROUTE_FOUND,
+            route.reason,
+            level=Level.DEBUG,
+            queue_id=attempt.message.queue_id,
+            destination=destination,
+            hosts=hosts,
+        )
+        exhausted = await self._through(route, attempt)
+        if self._aborted:
+            attempt.settle_all(_STOPPING)
+        return attempt.end(exhausted, route.reason)
+
     async def _through(self, route: Route, attempt: _Attempt) -> bool:
         """Go through the hosts until nobody is open; returns whether every address was tried."""
         for host in route.hosts:
             done = None
-            while attempt.open and done is None and (idle := self._idle.take(host)) is not None:
+            while done is None and not self._over(attempt) and (idle := self._idle.take(host)) is not None:
                 if await self._send(idle, host, attempt) is None:
                     done = idle.address
-                    attempt.sessions += 1
             for address in host.addresses:
-                if not attempt.open or self._enough(attempt):
-                    return False
                 if address == done:
                     continue
+                if self._over(attempt):
+                    return False
                 attempt.addresses += 1
                 opened = await self._open(host, address, attempt)
                 problem: Deferred | Failed | None
                 if isinstance(opened, Open):
-                    attempt.sessions += 1
                     problem = await self._send(opened, host, attempt)
                 else:
                     problem = opened
-                if problem is not None:
+                if problem is not None and not self._aborted:
                     attempt.problem(problem)
         return True
 
-    def _enough(self, attempt: _Attempt) -> bool:
-        return attempt.addresses >= self._limits.addresses or attempt.sessions >= self._limits.sessions
+    def _over(self, attempt: _Attempt) -> bool:
+        enough = attempt.addresses >= self._limits.addresses or attempt.sessions >= self._limits.sessions
+        return not attempt.open or enough or self._aborted
 
     async def _open(self, host: Host, address: str, attempt: _Attempt) -> Open | Deferred | Failed:
         pipelining = host.name not in self._lock_step
@@ -196,13 +244,18 @@ class RemoteDelivery:
 
     async def _send(self, opened: Open, host: Host, attempt: _Attempt) -> Deferred | None:
         """Send to all who are open, and keep or close the connection; returns why it ended before all had a turn."""
-        connection = opened.connection
+        connection, before = opened.connection, opened.transactions
         try:
             problem = await self._transactions(opened, attempt)
         except BaseException:
             connection.abort()
             raise
+        if opened.transactions > before and (problem is None or not before):
+            attempt.sessions += 1
         fault = connection.session.fault
+        if fault is not None and fault.status == BARE_LINE_END:
+            attempt.settle_all(unsendable(fault.text))
+            return None
         if fault is not None and fault.grouped and fault.status in (PROTOCOL.transient(), NO_ANSWER):
             self._remember_lock_step(host.name)
         if not connection.usable:
@@ -222,7 +275,7 @@ class RemoteDelivery:
             batch, waiting = waiting[: self._limits.recipients], waiting[self._limits.recipients :]
             sendable = fit(attempt.message, attempt.content, batch, connection.session.extensions, way.remote)
             for number, failed in sendable.failed.items():
-                attempt.settle(number, failed, final=True)
+                attempt.lacks(number, failed)
             if sendable.mail is None or not sendable.recipients:
                 continue
             opened.transactions += 1

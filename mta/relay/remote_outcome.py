@@ -9,8 +9,11 @@ what came                                       outcome
 530 or 538 to MAIL after TLS had failed         `Deferred`: the clear text is our way out, not the message's fault
 5yz                                             `Failed`
 no answer to a whole content                    `Deferred`, and final for this attempt: the host may have the message
-any other fault                                 `Deferred`
+the content must not be sent                    `Failed`, whatever the host
+any other fault                                 `Deferred`; with `local` where its cause is ours
 ==============================================  ======================================================================
+
+An outcome has a `reply` where the host answered what was asked, and a status 4.4.1 of ours only where it never greeted.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ from dataclasses import dataclass
 
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.reason import Reason
-from mta.smtp.client import Stage
+from mta.smtp.client import Fault, Stage
 from mta.smtp.exchange import RecipientResult
 from mta.smtp.reply_reader import ServerReply
-from mta.smtp.status import BAD_CONNECTION, TOO_MANY_RECIPIENTS
+from mta.smtp.status import BAD_CONNECTION, BARE_LINE_END, NO_ANSWER, TOO_MANY_RECIPIENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,31 @@ def disconnected(result: RecipientResult) -> bool:
     return not isinstance(result.answer, ServerReply) or result.answer.code == 421
 
 
+def unsendable(text: str) -> Failed:
+    """Content that must not leave (see `mta.smtp.writer`): no host is to blame, and no other would get it."""
+    return Failed(Reason(text, "RFC 5321 §2.3.8"), BARE_LINE_END)
+
+
+def broken(fault: Fault, stage: str, way: Way) -> Deferred:
+    """Map the end of a session before its answer."""
+    # RFC 3463 §3.5: a connection that was there and came to nothing, by a time-out too, is X.4.2
+    greeted = fault.stage is not Stage.GREETING
+    status = BAD_CONNECTION if greeted and fault.status == NO_ANSWER else fault.status
+    reason = Reason(f"{fault.text}, at {stage}, {way.protection}", way.remote)
+    return Deferred(reason, status, way.remote, local=fault.local)
+
+
 def outcome_of(result: RecipientResult, way: Way) -> Outcome:
     """Map what a host said, or did not say, by the table above."""
     stage, answer = result.stage.value, result.answer
     if not isinstance(answer, ServerReply):
+        if answer.status == BARE_LINE_END:
+            return unsendable(answer.text)
         if result.unknown:
             doubt = "the host may have the message, a duplicate is possible"
             reason = Reason(f"{answer.text}, after the whole content: {doubt}; {way.protection}", way.remote)
-            return Deferred(reason, BAD_CONNECTION, way.remote)
-        return Deferred(Reason(f"{answer.text}, at {stage}, {way.protection}", way.remote), answer.status, way.remote)
+            return Deferred(reason, BAD_CONNECTION, way.remote, local=answer.local)
+        return broken(answer, stage, way)
     reply = answer.text()
     source = said(way.remote, answer)
     if result.taken:

@@ -9,22 +9,25 @@ outcome of the attempt                next step
 ====================================  ====================================================================
 Delivered                             `Finish`
 Failed                                `Fail`
-Deferred, before the end of life      `Wait`; `warn` once, when `warn_after` has passed
+Deferred, before the end of life      `Wait`; `told` once, when `warn_after` has passed
 Deferred, after it                    `Fail` with 4.4.7 made permanent (RFC 3463 §3.5: delivery time expired)
 Deferred with `local`, at any time    `Wait`, not counted as an attempt, never warned of
 ====================================  ====================================================================
+
+Age is given, not computed here: a clock that leaps by days must not return the mail (`mta.relay.settler`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.queueid import Chance
 from mta.mail.reason import Reason
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
-from mta.spool.port import QueuedRecipient
+from mta.spool.port import Change, Ended, QueuedRecipient, Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,13 @@ class Finish:
 
     outcome: Delivered
 
+    told: ClassVar[bool] = False
+    """Whether the sender gets a report of it."""
+
+    def change(self, number: int, unreported: Reason | None = None) -> Change:
+        """What the spool records of recipient `number`."""
+        return Ended(number, self.outcome.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Fail:
@@ -40,14 +50,24 @@ class Fail:
 
     outcome: Failed
 
+    told: ClassVar[bool] = True
+
+    def change(self, number: int, unreported: Reason | None = None) -> Change:
+        """What the spool records of recipient `number`; `unreported` is why nobody is told."""
+        return Ended(number, unreported or self.outcome.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Again at `due` (wall time); with `warn` the sender is told of the delay now."""
+    """Again at `due` (wall time); with `told` the sender is told of the delay now."""
 
     outcome: Deferred
     due: float
-    warn: bool
+    told: bool
+
+    def change(self, number: int, unreported: Reason | None = None) -> Change:
+        """What the spool records of recipient `number`."""
+        return Retry(number, self.due, self.outcome.reason, counted=not self.outcome.local, warned=self.told)
 
 
 Step = Finish | Fail | Wait
@@ -62,30 +82,22 @@ def interval(attempts: int, settings: QueueSettings, chance: Chance) -> float:
 
 
 def next_step(
-    recipient: QueuedRecipient,
-    outcome: Outcome,
-    accepted: float,
-    now: float,
-    settings: QueueSettings,
-    chance: Chance,
+    recipient: QueuedRecipient, outcome: Outcome, age: float, now: float, settings: QueueSettings, chance: Chance
 ) -> Step:
-    """Decide what follows an attempt for one recipient of a message accepted at wall time `accepted`."""
+    """Decide what follows an attempt for one recipient of a message of `age` seconds, at wall time `now`."""
     if isinstance(outcome, Delivered):
         return Finish(outcome)
     if isinstance(outcome, Failed):
         return Fail(outcome)
-    if outcome.local:
-        return Wait(outcome, now + interval(recipient.attempts + 1, settings, chance), warn=False)
-    if now >= accepted + settings.lifetime:
-        return Fail(expired(outcome, now - accepted))
     due = now + interval(recipient.attempts + 1, settings, chance)
-    warn = not recipient.warned and now >= accepted + settings.warn_after
-    return Wait(outcome, due, warn)
+    if outcome.local:
+        return Wait(outcome, due, told=False)
+    if age >= settings.lifetime:
+        return Fail(expired(outcome, age))
+    return Wait(outcome, due, told=not recipient.warned and age >= settings.warn_after)
 
 
 def expired(last: Deferred, age: float) -> Failed:
     """The failure that ends a recipient whose life is over; the last delay stays in the reason."""
-    reason = Reason(
-        f"not delivered within {age / 3600:.0f} hours; the last attempt said: {last.reason.text}", last.reason.source
-    )
-    return Failed(reason, status.EXPIRED, last.remote, last.reply)
+    text = f"not delivered within {age / 3600:.0f} hours; the last attempt said: {last.reason.text}"
+    return Failed(Reason(text, last.reason.source), status.EXPIRED, last.remote, last.reply)

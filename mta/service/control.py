@@ -7,6 +7,7 @@ One request is a line of JSON, ``{"command": "reload"}``; its answer another, ``
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +24,22 @@ _REQUEST_MAXIMUM = 64 * 1024
 """Octets of a request."""
 _CLIENT_TIMEOUT = 60.0
 """Seconds that a command waits for its answer."""
+
+
+_PATH_MAXIMUM = 107
+"""Octets of a socket's path (unix(7): 108 with the NUL)."""
+
+
+def socket_path(state: str) -> str:
+    """The path of the control socket of a daemon with this state directory. Raises ValueError where it is too long."""
+    path = f"{state}/control.sock"
+    octets = len(os.fsencode(path))
+    if octets > _PATH_MAXIMUM:
+        raise ValueError(
+            f"the path of the control socket, {path}, has {octets} octets, and {_PATH_MAXIMUM} is the most that the "
+            "kernel takes (unix(7)): give `state` a shorter path"
+        )
+    return path
 
 
 class CommandRefused(Exception):

@@ -10,38 +10,53 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from twisted.application import service
-from twisted.internet import defer
+from twisted.internet import defer, error
 from twisted.logger import ILogObserver
 
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.history import History, Keep
 from mta.observe.journal import Journal
-from mta.observe.log import Log, json_line, key_value
-from mta.service.control import CommandRefused, ControlFactory
+from mta.service import fixed
+from mta.service.control import CommandRefused, ControlFactory, socket_path
+from mta.service.log_file import LogFile
+from mta.service.pools import Pools, start_pools
 from mta.service.reactor_log import ReactorLog
 from mta.service.sockets import CannotListen, close, inherited, open_sockets
-from mta.service.worker import FIXED, Worker
+from mta.service.worker import Worker
 from mta.settings.problem import SettingsRefused
 from mta.settings.reader import load
 from mta.settings.sections import Settings
 from mta.spool.schema import SchemaTooNew
 from mta.spool.shard import SpoolInUse
 
-_CANNOT_START = (CannotListen, SpoolInUse, SchemaTooNew, SettingsRefused, OSError, sqlite3.Error)
+_CANNOT_START = (
+    CannotListen,
+    SpoolInUse,
+    SchemaTooNew,
+    SettingsRefused,
+    OSError,
+    sqlite3.Error,
+    error.CannotListenError,
+)
+"""What the administrator can mend: told in plain words. Everything else is a bug of ours, told with its traceback."""
 
 
 class Parent(service.Service):
-    """The service that twistd starts."""
+    """The service that twistd starts. `pools` makes the worker's threads, of which so many check passwords."""
 
-    def __init__(self, path: str, settings: Settings, reactor: Any) -> None:
+    def __init__(
+        self, path: str, settings: Settings, reactor: Any, pools: Callable[[Any, int], Pools] = start_pools
+    ) -> None:
         self._path = path
         self._settings = settings
         self._reactor = reactor
+        self._pools = pools
         self._control: Any = None
         self._reactor_log = ReactorLog()
 
@@ -53,9 +68,10 @@ class Parent(service.Service):
     def privilegedStartService(self) -> None:
         """Open the sockets, while ports below 1024 may still be opened."""
         try:
+            self._control_path = _control_path(self._settings)
             self._sockets = open_sockets(self._settings, inherited(os.environ, os.getpid()))
-        except CannotListen as error:
-            _cannot_start(error)
+        except Exception as problem:
+            _cannot_start(problem)
 
     def startService(self) -> None:
         """Start worker and control socket; ends the process with a plain word where that cannot be."""
@@ -65,11 +81,12 @@ class Parent(service.Service):
         try:
             os.makedirs(settings.state, mode=0o700, exist_ok=True)
             self._open_journal(settings)
-            self._worker = Worker(0, settings, self._reactor, self._journal)
+            pools = self._pools(self._reactor, settings.auth.pool_threads)
+            self._worker = Worker(0, settings, self._reactor, self._journal, pools)
             self._worker.start(self._sockets)
             self._listen_control()
-        except _CANNOT_START as error:
-            _cannot_start(error)
+        except Exception as problem:
+            _cannot_start(problem)
         close(self._sockets)  # the reactor has descriptors of its own
         self._note_loaded(settings)
 
@@ -79,7 +96,7 @@ class Parent(service.Service):
         await self._worker.stop()
         if self._history is not None:
             self._history.close()
-        self._log.flush()
+        self._log.sink.flush()
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in order; fires when nothing is under way any more."""
@@ -89,13 +106,8 @@ class Parent(service.Service):
     # Log and history
 
     def _open_journal(self, settings: Settings) -> None:
-        self._journal = Journal(time.time)
-        file = settings.log.file or (f"{settings.state}/mta.log" if _is_nowhere(2) else "")
-        # Open as long as we are: the last line is written when everything else has stopped.
-        stream = open(file or 2, "ab", closefd=bool(file))  # noqa: SIM115
-        render = json_line if settings.log.format == "json" else key_value
-        self._log = Log(stream, lambda function: self._reactor.callLater(0, function), render)
-        self._journal.sinks.append(self._log)
+        self._log = LogFile(settings, self._reactor)
+        self._journal = Journal(time.time, [self._log.sink])
         self._history: History | None = None
         if settings.history.enabled:
             keep = Keep(settings.history.keep, settings.history.size)
@@ -117,7 +129,7 @@ class Parent(service.Service):
     # Control
 
     def _listen_control(self) -> None:
-        path = f"{self._settings.state}/control.sock"
+        path = self._control_path
         # The lock of the spool says that no other daemon lives here: what is left of a socket is nobody's.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
@@ -129,24 +141,26 @@ class Parent(service.Service):
 
     def _reload_command(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            fixed = self.reload()
+            waiting = self.reload()
         except SettingsRefused as refused:
             raise CommandRefused(str(refused)) from refused
-        later = f"; needs a restart: {', '.join(fixed)}" if fixed else ""
+        later = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
         directory = self._settings.directory
         return {
             "message": f"reloaded: {len(directory.domains)} domains, {len(directory.accounts)} accounts{later}",
-            "needs_restart": fixed,
+            "needs_restart": waiting,
         }
 
     def reload(self) -> list[str]:
-        """Read, check and use the configuration anew; returns the changed keys that need a restart.
+        """Read, check and use the configuration anew, and open the log file anew, which may have been moved away.
 
-        Raises SettingsRefused, and everything stays as it was.
+        Returns the changed keys that need a restart. Raises SettingsRefused, and everything stays as it was.
         """
         try:
-            settings = load(self._path)
+            loaded = load(self._path)
+            settings = fixed.go_on(self._settings, loaded)
             self._worker.check(settings)
+            log = LogFile(settings, self._reactor)
         except SettingsRefused as refused:
             for problem in refused.problems:
                 self._journal.note(
@@ -157,11 +171,13 @@ class Parent(service.Service):
                     line=problem.line,
                 )
             raise
-        fixed = [key for key in FIXED if _value(settings, key) != _value(self._settings, key)]
         self._worker.reload(settings)
         self._settings = settings
+        self._journal.sinks[self._journal.sinks.index(self._log.sink)] = log.sink
+        self._log.close()
+        self._log = log
         self._note_loaded(settings)
-        return fixed
+        return fixed.needs_restart(settings, loaded)
 
     def reload_by_signal(self) -> None:
         """SIGHUP: reload; what is wrong stands in the log."""
@@ -169,20 +185,15 @@ class Parent(service.Service):
             self.reload()
 
 
-def _value(settings: Settings, key: str) -> object:
-    value: object = settings
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value
+def _control_path(settings: Settings) -> str:
+    try:
+        return socket_path(settings.state)
+    except ValueError as problem:
+        raise CannotListen(str(problem)) from problem
 
 
-def _is_nowhere(descriptor: int) -> bool:
-    """Whether what is written there is gone: twistd without ``-n`` leaves no standard error."""
-    found, null = os.fstat(descriptor), os.stat(os.devnull)
-    return (found.st_dev, found.st_ino) == (null.st_dev, null.st_ino)
-
-
-def _cannot_start(error: BaseException) -> NoReturn:
-    """End the process: one plain message on standard error, also where twistd has taken that for its log."""
-    os.write(2, f"mta: cannot start: {error}\n".encode(errors="backslashreplace"))
-    raise SystemExit(1) from error
+def _cannot_start(problem: Exception) -> NoReturn:
+    """End the process: one message on standard error, also where twistd has taken that for its log."""
+    words = str(problem) if isinstance(problem, _CANNOT_START) else f"a bug:\n{traceback.format_exc()}"
+    os.write(2, f"mta: cannot start: {words.rstrip()}\n".encode(errors="backslashreplace"))
+    raise SystemExit(1) from problem

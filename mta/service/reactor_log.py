@@ -1,11 +1,13 @@
 """What Twisted logs, in our log: one place, one form.
 
 twistd would write a log of its own beside ours. Of what Twisted says only failures that nobody handled matter: each is
-a bug of ours and becomes one `FAULT` event. Everything else (ports that open and close, a question to a name server)
-our own events tell better.
+a bug of ours and becomes one `FAULT` event, or plain text on standard error while there is no journal yet. Everything
+else (ports that open and close, a question to a name server) our own events tell better.
 """
 
 from __future__ import annotations
+
+import os
 
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
@@ -15,7 +17,7 @@ from mta.observe.journal import Journal
 
 @implementer(ILogObserver)
 class ReactorLog:
-    """Twisted's log observer; deaf until `journal` is set."""
+    """Twisted's log observer; `journal` is set when there is one."""
 
     def __init__(self) -> None:
         self.journal: Journal | None = None
@@ -24,7 +26,10 @@ class ReactorLog:
     def __call__(self, event: LogEvent) -> None:
         """Note a failure; what fails in noting it is not noted again."""
         failure = event.get("log_failure")
-        if failure is None or self.journal is None or self._noting:
+        if failure is None or self._noting:
+            return
+        if self.journal is None:
+            os.write(2, failure.getTraceback().encode(errors="backslashreplace"))
             return
         self._noting = True
         try:

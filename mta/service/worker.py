@@ -1,11 +1,19 @@
 """A worker: the whole path of mail in one process – mx, smtpd, relay, and one spool shard.
 
 It is put together from `Settings` here and nowhere else: every port of the other packages (clock, chance, disk,
-threads, connections, names) gets the real thing from this module. A reload swaps the settings that the parts ask for
-at each use; what they took at the start (see `FIXED`) needs a restart.
+threads, connections, names) gets the real thing from this module. The parts ask `Worker.current` at each use, and a
+reload swaps what it returns; what they took at the start stays (see `mta.service.fixed`).
 
-Order of the start: spool (its lock says that nobody else runs), staging, relay, then the sockets. Order of the stop:
-sockets, sessions (those in a transaction may end it), relay, Maildirs, spool, history.
+Order of the start: spool (its lock says that nobody else runs), staging, relay, then the sockets.
+
+Order of the stop, and how long each step may take; what hangs is left behind and named:
+
+===============================================================  ==================================================
+sockets are closed                                               at once
+sessions end their transactions, deliveries their attempts       `GRACE_SECONDS` for both, then they are cut off
+what was cut off tells its end; then idle connections say QUIT,  `END_SECONDS` for each of these
+Maildirs, spool and threads come to rest
+===============================================================  ==================================================
 """
 
 from __future__ import annotations
@@ -20,19 +28,20 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
-from twisted.internet import defer, endpoints, threads
-from twisted.python.threadpool import ThreadPool
+from twisted.internet import defer, endpoints, interfaces
+from twisted.python.failure import Failure
 
 from mta.auth.checker import Checker
-from mta.disk.port import Disk, RunInThread
+from mta.disk.port import Disk
 from mta.disk.posix import PosixDisk
 from mta.dns.cache import Cache, CacheLimits
 from mta.dns.resolver import StubResolver, nameservers
 from mta.dns.routing import Own, Router, RoutingLimits, destination
 from mta.dns.transport import Transport
+from mta.mail.reason import Reason
 from mta.mail.tlsinfo import TlsInfo
 from mta.maildir.store import MaildirStore, Ownership
-from mta.net.admission import Admission
+from mta.net.admission import Admission, Bounds
 from mta.net.peer import Peer, network_of
 from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind, Level
@@ -47,6 +56,8 @@ from mta.relay.bounce import Bouncer
 from mta.relay.local import LocalDelivery
 from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
+from mta.service.clock import within
+from mta.service.pools import Pools
 from mta.service.sockets import Listening
 from mta.settings.expansion import Addressed, look_up
 from mta.settings.sections import MaildirSettings, MxSettings, Settings, TlsSettings
@@ -58,63 +69,60 @@ from mta.spool.reserve import Reserve
 from mta.spool.spools import Spools
 from mta.tls.context import ClientContexts, ServerContexts, describe
 
-STOP_SECONDS = 20.0
-"""How long a stop waits for transactions under way before their connections are closed."""
+GRACE_SECONDS = 10.0
+"""How long a stop waits for transactions and deliveries under way before their connections are cut off."""
+END_SECONDS = 4.0
+"""How long it waits for each of the six steps that follow: all in all well below systemd's ``TimeoutStopSec=60``."""
 
 _NO_TIMEOUT = 3600.0
 """Seconds; the deadline of a connection is the relay's, this one never comes first."""
-
-FIXED = (
-    "state",
-    "mail",
-    "workers",
-    "mx.listen",
-    "smtpd.submission",
-    "smtpd.submissions",
-    "spool",
-    "maildir",
-    "history",
-)
-"""Settings that a reload does not change."""
 
 
 class Worker:
     """One worker. `start` raises what keeps it from starting: `SpoolInUse`, OSError, sqlite3.Error, SettingsRefused."""
 
-    def __init__(self, number: int, settings: Settings, reactor: Any, journal: Journal) -> None:
+    def __init__(self, number: int, settings: Settings, reactor: Any, journal: Journal, pools: Pools) -> None:
         self.number = number
-        self.settings = settings
+        self._settings = settings
         self._reactor = reactor
         self._journal = journal
+        self._pools = pools
         self._chance = SystemRandom()
         self._disk: Disk = PosixDisk()
-        self._passwords = ThreadPool(0, settings.auth.pool_threads, "passwords")
         self._ports: list[Any] = []
         self._factories: list[SMTPServerFactory] = []
         self._tls = _Tls(settings.tls)
+
+    def current(self) -> Settings:
+        """The settings that hold now."""
+        return self._settings
 
     # Start
 
     def start(self, listening: Sequence[Listening]) -> None:
         """Open everything, and listen on `listening` last."""
-        settings, reactor, journal = self.settings, self._reactor, self._journal
-        self._passwords.start()
-        run: RunInThread = _runner(reactor, reactor.getThreadPool())
+        settings, reactor, journal, pools = self._settings, self._reactor, self._journal, self._pools
         self._spool = Spools(
             f"{settings.state}/spool",
             self._disk,
-            run,
+            pools.commits,
             journal,
             reactor.seconds,
             settings.queue.longest_retry,
             settings.spool.inline_maximum,
             self.number,
             settings.workers,
+            pools.large,
         )
         self._spool.open()
         staging = self._open_staging()
         self._store = MaildirStore(
-            self._disk, _ownership(settings.maildir), run_in_thread=run, clock=reactor, journal=journal
+            self._disk,
+            _ownership(settings.maildir),
+            run_in_thread=pools.commits,
+            run_large=pools.large,
+            clock=reactor,
+            journal=journal,
         )
         self._build_relay()
         reserve = Reserve(
@@ -126,12 +134,12 @@ class Worker:
             journal,
         )
         self._reception = Reception(
-            settings,
-            Commit(self._store, self._spool, self._relay.room, self._relay.hand_over),
+            self.current,
+            Commit(self._store, self._spool, self._relay.starts_at_once, self._relay.hand_over, journal),
             Checker(
-                lambda: self.settings,
+                self.current,
                 reactor,
-                _runner(reactor, self._passwords),
+                pools.passwords,
                 network_of,
                 journal,
                 secrets.token_bytes(32),
@@ -141,35 +149,34 @@ class Worker:
             self._chance,
             self._destination,
             lambda: self._spool.shard,
-            reserve.low,
+            reserve,
             HourlyRate(reactor.seconds),
             staging,
-            self._tls.ready,
         )
         self._relay.start()
         self._listen(listening)
 
     def _open_staging(self) -> str:
         """Make the directory of staged content, and remove what a crash left there: nobody was promised it."""
-        path = f"{self.settings.state}/staging/{self.number}"
+        path = f"{self._settings.state}/staging/{self.number}"
         self._disk.make_directories(path)
         for name in self._disk.list(path):
             self._disk.unlink(f"{path}/{name}")
         return path
 
     def _build_relay(self) -> None:
-        settings, reactor, journal, chance = self.settings, self._reactor, self._journal, self._chance
+        settings, reactor, journal, chance = self._settings, self._reactor, self._journal, self._chance
         dns = settings.dns
         servers = dns.nameservers or nameservers(_resolv_conf())
         transport = Transport(reactor, reactor, servers, chance, dns.timeout, dns.tries)
         self._resolver = StubResolver(transport, Cache(reactor.seconds, CacheLimits(entries=dns.cache_names)))
-        self._router = self._new_router()
+        self._own = Own(frozenset({settings.hostname.lower()}), _own_addresses(settings.mx))
         self._remote = RemoteDelivery(
-            lambda key: self._router.route(key),
-            lambda address, port: endpoints.HostnameEndpoint(reactor, address, port, _NO_TIMEOUT),
+            lambda key: self._router().route(key),
+            self._endpoint,
             ClientContexts(),
             settings.hostname,
-            lambda: self.settings.relay,
+            lambda: self.current().relay,
             journal,
             reactor,
         )
@@ -178,35 +185,39 @@ class Worker:
             lambda: self._spool.shard,
             chance,
             self._address,
-            lambda: self.settings.queue.lifetime,
+            lambda: self.current().queue.lifetime,
         )
         self._relay = RelayQueue(
             self._spool,
-            LocalDelivery(self._store, lambda: self.settings.directory),
+            LocalDelivery(self._store, lambda: self.current().directory, self._pools.large),
             self._remote,
             bouncer,
-            lambda: self.settings.queue,
+            lambda: self.current().queue,
             settings.relay.connections_per_destination,
             journal,
             reactor,
             chance,
         )
 
-    def _new_router(self) -> Router:
-        settings = self.settings
-        own = Own(frozenset({settings.hostname.lower()}), _own_addresses(settings.mx))
+    def _router(self) -> Router:
+        settings = self.current()
         limits = RoutingLimits(allow_loopback=settings.dns.allow_loopback)
-        return Router(self._resolver, own, settings.relay, self._chance, limits)
+        return Router(self._resolver, self._own, settings.relay, self._chance, limits)
+
+    def _endpoint(self, address: str, port: int) -> interfaces.IStreamClientEndpoint:
+        # By family, since an address needs no look-up, for which Twisted would take a thread.
+        kind = endpoints.TCP6ClientEndpoint if ":" in address else endpoints.TCP4ClientEndpoint
+        return kind(self._reactor, address, port, _NO_TIMEOUT)
 
     def _destination(self, mailbox: Mailbox) -> str:
-        return destination(mailbox, self.settings.relay)
+        return destination(mailbox, self.current().relay)
 
     def _address(self, mailbox: Mailbox) -> tuple[Addressed, ...]:
-        return look_up(self.settings.directory, mailbox, self._destination)[1]
+        return look_up(self.current().directory, mailbox, self._destination)[1]
 
     def _listen(self, listening: Sequence[Listening]) -> None:
-        connections = self.settings.connections
-        admission = Admission(lambda: (self.settings.connections.total, self.settings.connections.per_network))
+        backlog = self._settings.connections.backlog
+        admission = Admission(self._bounds)
         rules: dict[str, ServiceRules] = {"mx": Mx(self._reception), "smtpd": Smtpd(self._reception)}
         for each in listening:
             factory = SMTPServerFactory(
@@ -224,14 +235,21 @@ class Worker:
             each.socket.setblocking(False)
             port = self._reactor.adoptStreamPort(each.socket.fileno(), each.socket.family, factory)
             # Twisted takes one connection a turn by default: a burst would wait behind everything else.
-            port.numberAccepts = min(connections.backlog, 100)
+            port.numberAccepts = min(backlog, 100)
             self._ports.append(port)
             self._journal.note(
                 Kind.SERVICE_STARTED, level=Level.NOTICE, service=each.service, listen=each.name, tls=each.implicit_tls
             )
 
     def _new_session(self) -> ServerSession:
-        return ServerSession(self.settings.hostname, Offer(), self.settings.limits)
+        settings = self.current()
+        return ServerSession(settings.hostname, Offer(), settings.limits)
+
+    def _bounds(self, service: str) -> Bounds:
+        settings = self.current()
+        connections = settings.connections
+        kept = connections.smtpd_share if service == "mx" and settings.smtpd.enabled else 0
+        return Bounds(connections.total, round(connections.total * (1 - kept)), connections.per_network)
 
     # Reload
 
@@ -242,27 +260,39 @@ class Worker:
     def reload(self, settings: Settings) -> None:
         """Use `settings` from now on. Sessions go on; what they ask for next they find in the new settings."""
         self._tls.reload(settings.tls)
-        self.settings = self._reception.settings = settings
-        self._reception.tls_ready = self._tls.ready
-        self._router = self._new_router()
+        self._settings = settings
 
     # Stop
 
     async def stop(self) -> None:
-        """Stop in order; what is not committed by then was never acknowledged."""
+        """Stop in order, see above; what is not committed by then was never acknowledged. Never fails."""
         for port in self._ports:
             await defer.maybeDeferred(port.stopListening)
-        sessions = defer.DeferredList([factory.stop() for factory in self._factories])
-        sessions.addTimeout(STOP_SECONDS, self._reactor, lambda _, __: None)
-        await sessions
-        for factory in self._factories:
-            factory.abort()
-        await self._relay.stop()
-        await self._remote.stop()
-        await self._store.idle()
-        await self._spool.close()
-        self._passwords.stop()
-        self._journal.note(Kind.SERVICE_STOPPED, level=Level.NOTICE)
+        sessions: defer.Deferred[Any] = defer.DeferredList([factory.stop() for factory in self._factories])
+        deliveries = defer.ensureDeferred(self._relay.stop())
+        if not await within(self._reactor, GRACE_SECONDS, defer.DeferredList([sessions, deliveries])):
+            for factory in self._factories:
+                factory.abort()
+            self._remote.abort()
+        steps: dict[str, Callable[[], defer.Deferred[Any]]] = {
+            "sessions": lambda: sessions,
+            "deliveries": lambda: deliveries,
+            "idle connections": self._remote.stop,
+            "Maildirs": self._store.idle,
+            "spool": self._spool.close,
+            "threads": self._pools.stop,
+        }
+        late = []
+        for name, end in steps.items():
+            ended = defer.maybeDeferred(end).addErrback(self._fault, name)
+            if not await within(self._reactor, END_SECONDS, ended):
+                late.append(name)
+        reason = Reason(f"not ended in time: {', '.join(late)}", "stop") if late else None
+        self._journal.note(Kind.SERVICE_STOPPED, reason, level=Level.WARNING if late else Level.NOTICE)
+
+    def _fault(self, failure: Failure, step: str) -> None:
+        assert failure.value is not None, "a Failure holds an exception"
+        self._journal.fault(f"stop of {step}", failure.value)
 
 
 class _Tls:
@@ -274,23 +304,12 @@ class _Tls:
     def reload(self, settings: TlsSettings) -> None:
         self._contexts = ServerContexts(settings) if settings.certificate else None
 
-    @property
-    def ready(self) -> bool:
-        return self._contexts is not None
-
     def context(self) -> Any:
         assert self._contexts is not None, "STARTTLS is not offered without a certificate"
         return self._contexts.context()
 
     def describe(self, transport: Any) -> TlsInfo:
         return describe(transport)
-
-
-def _runner(reactor: Any, pool: Any) -> RunInThread:
-    def run(function: Callable[..., Any], /, *args: object) -> defer.Deferred[Any]:
-        return threads.deferToThreadPool(reactor, pool, function, *args)
-
-    return run
 
 
 def _opener(reception: Reception, rules: ServiceRules) -> Callable[[Peer, ServerSession], ReceivingSession]:

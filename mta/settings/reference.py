@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 from mta.settings.sections import DomainSettings, Settings
-from mta.settings.table import expectation, hints, keys_of, marks_of, optional
+from mta.settings.table import at_start, expectation, hints, keys_of, marks_of, optional
 from mta.settings.values import Kind
 
 _INTRODUCTION = """\
@@ -29,6 +29,7 @@ refused with its file and line, all of them at once, and what ran before goes on
 * Sizes are text with a unit, in steps of 1,024: `"64K"`, `"50M"`, `"1G"`; a bare number is octets.
 * Times are text with a unit: `"30s"`, `"5m"`, `"1h30m"`, `"5d"`.
 * Paths are relative to the directory of `mta.toml`.
+* What *counts from the start on* is not changed by `mta reload`, which names it; it needs a restart.
 * Domains, users and aliases are in the directory `domains` beside `mta.toml`, see [below](#domains).
 """
 
@@ -69,7 +70,7 @@ def _code(text: str) -> str:
     return text.replace("``", "`")
 
 
-def _tables(cls: type, name: str, brackets: str = "[]") -> Iterator[str]:
+def _tables(cls: type, name: str, brackets: str = "[]", fixed: bool = False) -> Iterator[str]:
     """The sections of a class and of those below it."""
     descriptions = _descriptions(cls)
     title = f"`{brackets[: len(brackets) // 2]}{name}{brackets[len(brackets) // 2 :]}`" if name else "Top of the file"
@@ -79,15 +80,17 @@ def _tables(cls: type, name: str, brackets: str = "[]") -> Iterator[str]:
         hint = optional(hints(cls)[field.name])
         inner = get_args(hint)[0] if get_origin(hint) is tuple else hint
         dotted = f"{name}.{key}" if name else key
+        taken = fixed or at_start(field)
         if dataclasses.is_dataclass(inner) and isinstance(inner, type) and not marks_of(inner):
-            below.append((inner, dotted, "[[]]" if inner is not hint else "[]"))
+            below.append((inner, dotted, "[[]]" if inner is not hint else "[]", taken))
             continue
         yield f"\n**`{key}`** – {_code(descriptions[field.name])}  \n"
         if field.default is not dataclasses.MISSING:
             default = f" Default: `{_written(field.default, hint)}`."
         else:
             default = "" if field.default_factory is dataclasses.MISSING else " Default: none."
-        yield f"Takes {_code(expectation(hint))}.{default}\n"
+        when = " Counts from the start on." if taken else ""
+        yield f"Takes {_code(expectation(hint))}.{default}{when}\n"
     for each in below:
         yield from _tables(*each)
 

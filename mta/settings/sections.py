@@ -50,14 +50,20 @@ LIMIT_KINDS = {
 }
 """The annotations of `Limits`, which is of a pure module and names its units in words alone."""
 
+AT_START = {"at_start": True}
+"""Metadata of a field, or of a table and so of all its fields: taken once, at the start, and not by a reload."""
+
 
 @dataclass(frozen=True, slots=True)
 class MxSettings:
     """Acceptance of mail from other servers for our domains (RFC 5321)."""
 
-    enabled: bool = True
+    enabled: bool = field(default=True, metadata=AT_START)
     """Whether this service runs."""
-    listen: tuple[Listening, ...] = (Endpoint("0.0.0.0", 25), Endpoint("::", 25))  # noqa: S104  # mail comes from anywhere
+    listen: tuple[Listening, ...] = field(
+        default=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)),  # noqa: S104  # mail comes from anywhere
+        metadata=AT_START,
+    )
     """Where it listens: ``"address:port"``, ``"[address]:port"``, or ``"systemd:name"`` for a socket that systemd
     hands over. Port 25: RFC 5321 §4.5.4.2."""
     lenient_line_ends: tuple[NetworkBlock, ...] = ()
@@ -98,11 +104,17 @@ class NetworkSettings:
 class SmtpdSettings:
     """Submission by people and programs that log in (RFC 6409)."""
 
-    enabled: bool = True
+    enabled: bool = field(default=True, metadata=AT_START)
     """Whether this service runs."""
-    submission: tuple[Listening, ...] = (Endpoint("0.0.0.0", 587), Endpoint("::", 587))  # noqa: S104  # people come from anywhere
+    submission: tuple[Listening, ...] = field(
+        default=(Endpoint("0.0.0.0", 587), Endpoint("::", 587)),  # noqa: S104  # people come from anywhere
+        metadata=AT_START,
+    )
     """Where it listens for clear text and STARTTLS (port 587: RFC 6409 §3.1)."""
-    submissions: tuple[Listening, ...] = (Endpoint("0.0.0.0", 465), Endpoint("::", 465))  # noqa: S104  # people come from anywhere
+    submissions: tuple[Listening, ...] = field(
+        default=(Endpoint("0.0.0.0", 465), Endpoint("::", 465)),  # noqa: S104  # people come from anywhere
+        metadata=AT_START,
+    )
     """Where it listens for TLS from the first octet (port 465: RFC 8314 §3.3)."""
     networks: tuple[NetworkSettings, ...] = field(default=(), metadata={"key": "network"})
     """Networks with rights of their own."""
@@ -132,12 +144,15 @@ class ConnectionSettings:
     """How many connections may be open to us at once, both services together."""
 
     total: Count = 800
-    """Open connections; more get 421 4.3.2. The default leaves room for the relay and files below the usual 1,024
+    """Open connections; more get 421 4.7.0. The default leaves room for the relay and files below the usual 1,024
     file descriptors."""
+    smtpd_share: Share = 0.25
+    """The share of `total` that mx leaves to smtpd where both run; then it says 421 4.7.0. A crowd at port 25 must not
+    keep people from sending; 200 of 800 are twice what one network may have."""
     per_network: Count = 100
     """Open connections from one network, IPv4 /24 or IPv6 /64; more get 421 4.7.0. (Postfix's
     ``smtpd_client_connection_count_limit`` is 50 for one address.)"""
-    backlog: Count = 1024
+    backlog: Count = field(default=1024, metadata=AT_START)
     """Connections that wait in the kernel to be accepted (listen(2); cut to ``net.core.somaxconn``)."""
 
 
@@ -198,7 +213,7 @@ class RelaySettings:
     """The host that takes all mail that no route takes. Its `domain` is not written."""
     routes: tuple[RouteSettings, ...] = field(default=(), metadata={"key": "route"})
     """Hosts for single domains, instead of MX lookup."""
-    connections_per_destination: Count = 10
+    connections_per_destination: Count = field(default=10, metadata=AT_START)
     """Connections to one destination at once (Postfix's ``default_destination_concurrency_limit`` is 20)."""
     messages_per_connection: Count = 100
     """Messages sent over one connection before it is closed."""
@@ -227,7 +242,7 @@ class QueueSettings:
     keeps a dead destination out of its active queue for ``minimal_backoff_time``.)"""
     memory_messages: Count = 20000
     """Messages known in memory; the others wait in the database (Postfix's ``qmgr_message_active_limit``)."""
-    concurrency: Count = 100
+    concurrency: Count = field(default=100, metadata=AT_START)
     """Deliveries under way at once, all destinations together (Postfix's ``default_process_limit``)."""
 
 
@@ -235,13 +250,13 @@ class QueueSettings:
 class DnsSettings:
     """Who is asked for names (RFC 1035, RFC 5321 §5.1)."""
 
-    nameservers: tuple[Nameserver, ...] = ()
+    nameservers: tuple[Nameserver, ...] = field(default=(), metadata=AT_START)
     """Recursive resolvers, ``"address"`` or ``"address:port"``; empty: those of ``/etc/resolv.conf``."""
-    timeout: Seconds = 5.0
+    timeout: Seconds = field(default=5.0, metadata=AT_START)
     """For one answer of one server (RFC 1035 §7.2 speaks of 5 to 10 s; resolv.conf(5): 5 s)."""
-    tries: Count = 3
+    tries: Count = field(default=3, metadata=AT_START)
     """How often each server is asked before the lookup fails for now."""
-    cache_names: Count = 10000
+    cache_names: Count = field(default=10000, metadata=AT_START)
     """Answers kept in memory, none longer than its TTL."""
     allow_loopback: bool = False
     """Whether an MX host with a loopback address (127.0.0.0/8, ::1) may get mail. For tests."""
@@ -252,9 +267,9 @@ class SpoolSettings:
     """The durable queue below the state directory."""
 
     inline_maximum: Octets = 64 * 1024
-    """Content up to this size stands in the database and in memory, larger content in a file of its own."""
+    """Content up to this size stands in the database, larger content in a file of its own."""
     reserve: Octets = 100 * 1024 * 1024
-    """Free space kept on the volume for reports and history; below it MAIL gets 452 4.3.1."""
+    """Free space kept on the volume for reports and history; a message that would need it gets 452 4.3.1."""
     reserve_inodes: Count = 1000
     """Free inodes kept on the volume, likewise."""
 
@@ -310,7 +325,7 @@ class AuthSettings:
     """Longest user name taken from a client (RFC 4616 §2)."""
     password_maximum: Annotated[Octets, Within(1)] = 255
     """Longest password taken from a client (RFC 4616 §2)."""
-    pool_threads: Annotated[int, Within(1, 64)] = 2
+    pool_threads: Annotated[int, Within(1, 64)] = field(default=2, metadata=AT_START)
     """Verifications at once. Each takes a core while it lasts."""
     pool_waiting: Count = 200
     """Verifications that may wait, all networks together; more get 454 4.7.0 (RFC 4954 §6)."""
@@ -325,6 +340,9 @@ class AuthSettings:
     """Wrong passwords for one account from one network before the next answer is delayed."""
     free_failures_per_network: Annotated[int, Within(0)] = 20
     """Wrong passwords from one network, whatever the account, before the next answer is delayed."""
+    failures_per_session: Count = 10
+    """Wrong passwords in one session; the last gets 421 4.7.0. (Postfix's ``smtpd_hard_error_limit``, which counts
+    them too, is 20.)"""
     first_delay: Seconds = 1.0
     """The first delay; each further wrong password doubles it."""
     longest_delay: Seconds = 30.0
@@ -360,7 +378,7 @@ class DomainSettings:
 class Settings:
     """Everything in ``etc/``, as one value."""
 
-    hostname: HostName
+    hostname: HostName = field(metadata=AT_START)
     """Our name, as greeting, EHLO and trace fields say it: fully qualified, with an address record (RFC 5321
     §2.3.5, §4.1.1.1). Required."""
     path: Derived = ""
@@ -368,9 +386,9 @@ class Settings:
     primary_domain: HostName = ""
     """The domain whose postmaster gets mail for ``<Postmaster>`` without a domain (RFC 5321 §4.5.1). Not given: the
     host name's, or the first above it that is ours, else the first of ours in the order of the alphabet."""
-    workers: Annotated[int, Within(1, 64)] = 1
+    workers: Annotated[int, Within(1, 64)] = field(default=1, metadata=AT_START)
     """Worker processes. 1: both services and the relay share one."""
-    state: Path = "/var/lib/mta"
+    state: Path = field(default="/var/lib/mta", metadata=AT_START)
     """Directory of spool, history and control socket. Only the server writes there."""
     mail: Path = "/var/mail/mta"
     """Directory of the Maildirs: ``{mail}/{domain}/{user}/Maildir``."""
@@ -390,13 +408,13 @@ class Settings:
     """Retries."""
     dns: DnsSettings = DnsSettings()
     """Name servers."""
-    spool: SpoolSettings = SpoolSettings()
+    spool: SpoolSettings = field(default=SpoolSettings(), metadata=AT_START)
     """The queue on disk."""
-    maildir: MaildirSettings = MaildirSettings()
+    maildir: MaildirSettings = field(default=MaildirSettings(), metadata=AT_START)
     """Owner and modes of mailboxes."""
     log: LogSettings = LogSettings()
     """Log lines."""
-    history: HistorySettings = HistorySettings()
+    history: HistorySettings = field(default=HistorySettings(), metadata=AT_START)
     """What became of each message."""
     auth: AuthSettings = AuthSettings()
     """Passwords."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from mta.settings.locate import Path, line_of
 from mta.settings.problem import Problem, quoted
-from mta.settings.sections import LIMIT_KINDS
+from mta.settings.sections import AT_START, LIMIT_KINDS
 from mta.settings.values import DERIVED, OCTETS, PATH, Kind, Within
 from mta.smtp.limits import Limits
 
@@ -34,6 +34,11 @@ def hints(cls: type) -> Mapping[str, Any]:
 def key_of(field: dataclasses.Field[Any]) -> str:
     """The key of a field; empty for what is no key of the file."""
     return str(field.metadata.get("key", field.name))
+
+
+def at_start(field: dataclasses.Field[Any]) -> bool:
+    """Whether the value of a field is taken at the start and stays until a restart."""
+    return AT_START.items() <= field.metadata.items()
 
 
 def keys_of(cls: type) -> Mapping[str, dataclasses.Field[Any]]:

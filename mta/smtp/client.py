@@ -15,6 +15,9 @@ it does not, or `pipelining` is off   one command, one answer
 Matching is by order, so a server that answers too much, too early or with the wrong class of code (250 to DATA) is
 out of step: a `Fault`, as is a reply that cannot be read. 421 answers whatever waits first and ends the session.
 
+Content that must not be sent (see `mta.smtp.writer`) is a `Fault` with 5.6.11 as soon as it shows: nothing more leaves,
+and the driver drops the connection, so the server never sees an end of data.
+
 Nothing read in clear text is used after STARTTLS: octets behind its 220 are a `Fault`, the extensions are forgotten.
 
 Knowingly not here: CHUNKING, DSN, LMTP, and the wait for a deadline, which is the driver's.
@@ -29,7 +32,8 @@ from dataclasses import dataclass, field
 
 from mta.smtp.address import Mailbox, path
 from mta.smtp.reply_reader import ReplyFault, ReplyLimits, ReplyReader, ServerReply
-from mta.smtp.status import BAD_CONNECTION, PROTOCOL, REFUSED, Status
+from mta.smtp.status import BAD_CONNECTION, BARE_LINE_END, PROTOCOL, REFUSED, Status
+from mta.smtp.writer import BareLineEnd
 
 
 class Stage(enum.Enum):
@@ -162,7 +166,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why the session cannot go on: the server's fault, a lost connection, a deadline. Nothing was said by it."""
+    """Why the session cannot go on: the server's fault, a lost connection, a deadline, content that must not be sent.
+
+    Nothing was said by it.
+    """
 
     text: str
     status: Status
@@ -170,6 +177,8 @@ class Fault:
     """What waited for its answer."""
     grouped: bool
     """Whether it was the answer to a group of commands: a server that cannot pipeline shows itself so."""
+    local: bool = False
+    """Whether its cause is on our side: no descriptor left, a stop."""
 
 
 class ClientSession:
@@ -230,7 +239,10 @@ class ClientSession:
             return octets
         if self._chunk is None:
             return b""
-        octets, self._chunk = self._chunk, next(self._chunks, None)
+        octets = self._chunk
+        self._next_chunk()
+        if self.ended:
+            return b""
         self.content_sent = self._chunk is None
         return octets
 
@@ -241,9 +253,10 @@ class ClientSession:
 
     def next_event(self) -> Answer | Fault | None:
         """Return the next answer, the fault that ended the session, or None where more must come first."""
+        if not self.ended:
+            self._flush()  # not with the answer before: whoever took that may have withdrawn what was to follow
         if self.ended:
             return self.fault
-        self._flush()  # not with the answer before: whoever took that may have withdrawn what was to follow
         reply = self._reader.next_reply()
         if reply is None:
             return None
@@ -265,10 +278,10 @@ class ClientSession:
         self.extensions = Extensions()
         self._reader = ReplyReader(self._limits)
 
-    def fail(self, text: str, status: Status = _OUT_OF_STEP) -> Fault:
+    def fail(self, text: str, status: Status = _OUT_OF_STEP, local: bool = False) -> Fault:
         """End the session: what waits gets no answer. Returns the fault, the first one where there are more."""
         if self.fault is None:
-            self.fault = Fault(text, status, self.awaiting, self._grouped)
+            self.fault = Fault(text, status, self.awaiting, self._grouped, local)
             self._close()
         return self.fault
 
@@ -320,4 +333,10 @@ class ClientSession:
                 self._out.append(command.wire)
             else:
                 self._chunks = iter(command.content)
-                self._chunk = next(self._chunks)
+                self._next_chunk()
+
+    def _next_chunk(self) -> None:
+        try:
+            self._chunk = next(self._chunks, None)
+        except BareLineEnd as fault:
+            self.fail(str(fault), BARE_LINE_END)

@@ -45,8 +45,11 @@ class Limits:
     received_fields: int = 100
     """Received fields of a message (hops); more: 554 5.4.6, it runs in a circle. RFC 5321 §6.3: at least 100."""
     command_seconds: float = 300.0
-    """Wait for the next command, the next octets of a message, or for the client to read; then 421 4.4.2. RFC 5321
-    §4.5.3.2.7: at least 5 minutes."""
+    """From a reply to the end of the next command, from octets of a message to the next ones, or for the client to
+    read; then 421 4.4.2. RFC 5321 §4.5.3.2.7: at least 5 minutes for a command; a part of one is none."""
+    idle_seconds: float = 3600.0
+    """Time since the last accepted message, or since the connection was made, in which no other message was begun;
+    then 421 4.4.2. It bounds what `idle_commands` leaves to a client that says NOOP every few minutes."""
     data_seconds: float = 3600.0
     """The whole of one message's data phase; then 421 4.4.2. So that no client sends an octet a minute for ever:
     50 MiB in an hour are 15 KB/s."""

@@ -154,6 +154,11 @@ class ServerSession:
         return len(self._lines)
 
     @property
+    def owes_reply(self) -> bool:
+        """Whether the last event waits for its reply."""
+        return self._awaited is not None
+
+    @property
     def in_data(self) -> bool:
         """Whether a message is on its way: from the 354 to the reply to its end."""
         return self.phase is Phase.DATA

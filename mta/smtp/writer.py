@@ -1,8 +1,10 @@
 """Content as it goes over the wire after 354: dot-stuffed, ended, only CRLF at line ends (RFC 5321 §4.5.2).
 
-Law: our client never writes a bare CR or LF in DATA. Content that holds one is refused with `BareLineEnd` before the
-first octet of it leaves; it is not repaired, because what a repair gives is another message. A final line without
-CRLF is ended, which RFC 5321 §4.1.1.4 asks of the sender.
+Law: our client never writes a bare CR or LF in DATA. Content that holds one is refused with `BareLineEnd`; it is not
+repaired, because what a repair gives is another message. Content of one chunk is refused before an octet of it leaves.
+Larger content is looked through chunk by chunk as it leaves, for 50 MB in one go would stop the reactor: a chunk with
+a bare CR or LF does not leave, nor does anything after it, so the end of data never comes and the message is nowhere
+taken. A final line without CRLF is ended, which RFC 5321 §4.1.1.4 asks of the sender.
 
 Knowingly not here: 8-bit and long lines, which go out as they are (what the peer can take is checked before).
 """
@@ -18,12 +20,15 @@ CHUNK = 65536
 class BareLineEnd(ValueError):
     """The content holds a CR or LF outside of CRLF; becomes the outcome 5.6.11."""
 
+    def __init__(self) -> None:
+        super().__init__("the content holds a CR or LF outside of CRLF, which must not be sent")
+
 
 def check(content: bytes) -> None:
     """Raise `BareLineEnd` unless each CR and each LF of `content` is part of a CRLF."""
     lines = content.count(b"\r\n")
     if content.count(b"\n") != lines or content.count(b"\r") != lines:
-        raise BareLineEnd("a CR or LF outside of CRLF")
+        raise BareLineEnd
 
 
 class DotStuffer:
@@ -53,7 +58,7 @@ class DotStuffer:
     def finish(self) -> bytes:
         """Return the end of data, after a CRLF where the last line lacks it. Raises `BareLineEnd`."""
         if self._held:
-            raise BareLineEnd("a CR as the last octet")
+            raise BareLineEnd
         return b".\r\n" if self._line_start else b"\r\n.\r\n"
 
 
@@ -64,17 +69,16 @@ def stuff(content: bytes) -> bytes:
 
 
 class Stuffed:
-    """Content that may go out: iterate over it for the wire's octets, as often as there are hosts to try.
+    """Content on its way out: iterate over it for the wire's octets, as often as there are hosts to try.
 
-    Checked when made (raises `BareLineEnd`); stuffed while it is read, so that a large message is in memory once.
+    Raises `BareLineEnd` when made, or, where it is larger than a chunk, in the midst of iterating: then what was given
+    out so far must not be ended.
     """
 
     def __init__(self, content: bytes, chunk: int = CHUNK) -> None:
         self._content = content
         self._chunk = chunk
         self._whole = stuff(content) if len(content) <= chunk else None
-        if self._whole is None:
-            check(content)
 
     def __iter__(self) -> Iterator[bytes]:
         if self._whole is not None:

@@ -1,6 +1,6 @@
 """Content files: what is too large to stand in the database.
 
-A content file is ``content/<queue id>`` in the directory of its shard. It is there, with its name on stable storage,
+A content file is ``content/<queue id>`` in the directory of its shard. It is there, content and name on stable storage,
 before the row that speaks of it is committed, and is unlinked after the removal of that row is. So a crash leaves at
 most a file without a row: of a message that was never acknowledged, or one that is done. `mta.spool.recovery` finds
 those at the next start and sets them aside.
@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable
 
 from mta.disk.port import Disk
+from mta.spool.port import StagedContent, SyncedContent
 
 _PART = ".part"
 """Ends the name of a file that is being written: no queue id, so recovery knows it."""
@@ -34,29 +35,26 @@ class Contents:
         self._disk.make_directories(self._content)
         self._disk.make_directories(self._aside)
 
-    def write(self, queue_id: str, octets: bytes) -> str:
-        """Write and sync a file that waits to be taken; return its path. If it fails, `discard_waiting` it."""
-        path = f"{self._content}/{queue_id}{_PART}"
-        file = self._disk.write_new(path, [octets])
-        try:
-            file.sync()
-        finally:
-            file.close()
-        return path
+    def make_durable(self, queue_id: str, content: bytes | StagedContent) -> SyncedContent:
+        """Sync content that waits to be taken; octets are written first. If it fails, `discard_waiting` it."""
+        if isinstance(content, bytes):
+            path = f"{self._content}/{queue_id}{_PART}"
+            content = StagedContent(path, self._disk.write_new(path, [content]))
+        return content.sync()
 
-    def take(self, staged: Iterable[tuple[int, str, str]]) -> dict[int, OSError]:
-        """Give synced files their names: (number in the batch, queue id, path). One sync of the directory for all.
+    def take(self, waiting: Iterable[tuple[int, str, SyncedContent]]) -> dict[int, OSError]:
+        """Give contents their names: (number in the batch, queue id, content). One sync of the directory for all.
 
         Returns failures by number; of a number that failed nothing was taken. A name that is there already is the
         content of another message, and a failure. Raises OSError where the sync failed: none of them stands.
         """
         failed: dict[int, OSError] = {}
         taken: dict[int, list[str]] = {}
-        for number, queue_id, path in staged:
+        for number, queue_id, content in waiting:
             if number in failed:
                 continue
             try:
-                self._take_one(path, self._path(queue_id))
+                self._take_one(content.path, self._path(queue_id))
             except OSError as error:
                 failed[number] = error
                 self.discard(taken.pop(number, ()))
@@ -76,17 +74,21 @@ class Contents:
             self._unlink(self._path(queue_id))
 
     def discard_waiting(self, queue_ids: Iterable[str]) -> None:
-        """Unlink what `write` wrote and nobody took."""
+        """Unlink what `make_durable` wrote and nobody took."""
         for queue_id in queue_ids:
             self._unlink(self._path(queue_id) + _PART)
 
-    def read(self, queue_id: str) -> bytes:
-        """Return the octets of a file."""
-        return self._disk.read(self._path(queue_id))
+    def read(self, queue_id: str, size: int) -> bytes:
+        """Return the octets of a file. Raises EIO where they are not `size`: the file is torn."""
+        path = self._path(queue_id)
+        octets = self._disk.read(path)
+        if len(octets) != size:
+            raise OSError(errno.EIO, f"torn: {len(octets)} octets of {size}", path)
+        return octets
 
-    def names(self) -> set[str]:
-        """The names of all files: queue ids, and what was left half done."""
-        return set(self._disk.list(self._content))
+    def sizes(self) -> dict[str, int]:
+        """The octets of all files by name: queue ids, and what was left half done."""
+        return {name: self._disk.size(f"{self._content}/{name}") for name in self._disk.list(self._content)}
 
     def set_aside(self, name: str) -> None:
         """Move a file that belongs to no row out of the way, for the operator to look at."""

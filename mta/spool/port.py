@@ -13,9 +13,10 @@ HELD                  not tried until released: set aside after `CRASHES_MAXIMUM
 ====================  ==========================================================================================
 
 A message is there as long as one recipient is. Its content is there before its row and goes after it. `insert`,
-`record` and `mark` are durable when their Deferred fires, in the order in which they were called (a content too large
-for the database is written and synced first); each call is atomic. A report is inserted by the same `record` that ends
-the recipients it speaks of, so no failure is forgotten and none is reported twice.
+`record` and `mark` are durable when their Deferred fires, in the order in which they were called (one with content
+that is staged, or too large for the database, has its place in it once that is synced); each call is atomic. A report
+is inserted by the same `record` that ends the recipients it speaks of, so no failure is forgotten and none is reported
+twice.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Protocol
 
 from twisted.internet import defer
 
+from mta.disk.port import File
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.reason import Reason
 
@@ -56,16 +58,42 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncedContent:
+    """A file whose content is on stable storage; its name is not. Nothing else is taken into the spool."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class StagedContent:
+    """A whole message in a file on the volume of the spool, and the descriptor that wrote it.
+
+    That descriptor alone tells of every write error (see `mta.disk.posix`), so it stays open until `sync`.
+    """
+
+    path: str
+    file: File
+
+    def sync(self) -> SyncedContent:
+        """Put the content on stable storage and close the file. Blocks. What it raises, the message is refused for."""
+        try:
+            self.file.sync()
+        finally:
+            self.file.close()
+        return SyncedContent(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """What `insert` is given. `content` is octets with CRLF line ends, or the path of a synced file in staging."""
+    """What `insert` is given. `content` has CRLF line ends; `insert` makes it durable, whatever it is."""
 
     queue_id: str
     accepted: float
     """Wall time, seconds since 1970."""
     envelope: Envelope
-    content: bytes | str
+    content: bytes | StagedContent
     size: int
-    """Octets of the content."""
+    """Octets of the content: what is found shorter after a crash is torn."""
     eight_bit: bool
     """Whether the content holds octets above 127."""
     origin: Origin
@@ -107,6 +135,9 @@ class QueuedMessage:
     eight_bit: bool
     origin: Origin
     recipients: tuple[QueuedRecipient, ...]
+    replay: bool = True
+    """Whether it was read from the queue, so that an earlier attempt may have delivered it. False for a message that
+    was handed over when it was committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +189,8 @@ class Spool(Protocol):
         """Take a message; fires once it is on stable storage with the number of changes that shared the sync.
 
         Fails with OSError (ENOSPC and the like), `LaneFull` or `SpoolSuspect`; nothing of the message is kept then,
-        but after `SpoolSuspect` it may be found at the next start. A staged file is moved into the spool; after a
-        failure the caller unlinks what is left of it.
+        but after `SpoolSuspect` it may be found at the next start. Staged content is synced and moved into the spool;
+        after a failure the caller closes and unlinks what is left of it.
         """
         ...
 
@@ -195,7 +226,10 @@ class Spool(Protocol):
         ...
 
     def content(self, queue_id: str) -> bytes:
-        """Read the content of a message. Raises KeyError where there is no such message, OSError as the disk does."""
+        """Read the content of a message. Raises KeyError where there is no such message, OSError as the disk does.
+
+        Content of another size than its message has is EIO: what is torn is not sent.
+        """
         ...
 
     def page(self, after: str = "", limit: int = 100) -> Sequence[QueuedMessage]:

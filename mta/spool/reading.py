@@ -26,7 +26,7 @@ _MESSAGE = rows.SELECT_MESSAGE + "WHERE queue_id = ?"
 _MESSAGES = rows.SELECT_MESSAGE + "WHERE queue_id > ? ORDER BY queue_id LIMIT ?"
 _RECIPIENTS = rows.SELECT_RECIPIENT + "WHERE queue_id = ? ORDER BY number"
 _CONTENT = """
-    SELECT in_file, octets FROM message LEFT JOIN content USING (queue_id) WHERE message.queue_id = ?
+    SELECT in_file, size, octets FROM message LEFT JOIN content USING (queue_id) WHERE message.queue_id = ?
 """
 
 
@@ -82,8 +82,8 @@ class Reader:
         row = self._connection.execute(_CONTENT, (queue_id,)).fetchone()
         if row is None:
             raise KeyError(queue_id)
-        in_file, octets = row
-        return self._contents.read(queue_id) if in_file else bytes(octets)
+        in_file, size, octets = row
+        return self._contents.read(queue_id, size) if in_file else bytes(octets)
 
     def page(self, after: str, limit: int) -> Sequence[QueuedMessage]:
         """See `Spool`."""

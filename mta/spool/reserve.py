@@ -1,7 +1,10 @@
 """The reserve of free space: new mail is refused while there is still room for reports and for the history.
 
-`Reserve.low` is asked at MAIL and becomes 452 4.3.1; nothing else is. So what was accepted can still be
-delivered, recorded and reported when the volume has no room for more.
+`Reserve.low` is asked at MAIL, at DATA and for each piece of content, and becomes 452 4.3.1; nothing else is. So what
+was accepted can still be delivered, recorded and reported when the volume has no room for more.
+
+What the disk says is free is up to a second old, and content in memory is not on it yet. So both are counted here:
+messages that come at the same time do not each get the same room.
 """
 
 from __future__ import annotations
@@ -33,18 +36,36 @@ class Reserve:
         self._seconds = seconds
         self._journal = journal
         self._reason: Reason | None = None
+        self._room = 0
+        self._held = 0
+        self._wrote = 0
         self._look_at = seconds()
 
-    def low(self) -> Reason | None:
-        """Return why no new mail may be taken; None where there is room. The change of it is an event."""
+    def low(self, octets: int = 0) -> Reason | None:
+        """Return why no mail of so many octets, or no more of it, may be taken; None where there is room.
+
+        That there is none at all is an event, and that there is some again.
+        """
         now = self._seconds()
         if now >= self._look_at:
             self._look_at = now + LOOK_AGAIN
             self._look()
+        room = self._room - self._held - self._wrote
+        if self._reason is None and octets > room:
+            return Reason(f"{octets} octets are too many for the {max(room, 0)} beside the reserve", self._path)
         return self._reason
+
+    def hold(self, octets: int) -> None:
+        """Count octets in memory that are to be written; a negative number takes them off again."""
+        self._held += octets
+
+    def wrote(self, octets: int) -> None:
+        """Count octets that were written, or are about to be: until the disk is asked again."""
+        self._wrote += octets
 
     def _look(self) -> None:
         before = self._reason
+        self._wrote = 0
         octets = inodes = -1
         try:
             free = self._disk.free(self._path)
@@ -52,6 +73,7 @@ class Reserve:
             self._reason = Reason(f"cannot tell what is free: {error}", self._path)
         else:
             octets, inodes = free.octets, free.inodes
+            self._room = octets - self._octets
             self._reason = self._judge(octets, inodes)
         if self._reason is not None and before is None:
             self._journal.note(

@@ -65,6 +65,7 @@ def open_spool(
     now: float,
     longest: float,
     inline_maximum: int = INLINE_MAXIMUM,
+    run_large: RunInThread | None = None,
 ) -> tuple[SqliteSpool, Recovered]:
     """Open shard `number` below `root`, new or as the last process left it, and recover it. Blocks.
 
@@ -96,7 +97,9 @@ def open_spool(
         disk.sync_directory(path)
         disk.sync_directory(root)
         undo.pop_all()
-    spool = SqliteSpool(number, path, writer, reader, contents, run_in_thread, release, suspected, inline_maximum)
+    spool = SqliteSpool(
+        number, path, writer, reader, contents, run_in_thread, release, suspected, inline_maximum, run_large
+    )
     return spool, recovered
 
 

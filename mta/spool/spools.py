@@ -20,7 +20,7 @@ from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.spool.port import Change, Counts, Message, QueuedMessage, SpoolSuspect, State
-from mta.spool.recovery import CRASHED, MISSING, Recovered
+from mta.spool.recovery import CRASHED, MISSING, TORN, Recovered
 from mta.spool.shard import SHARDS, SpoolInUse, open_spool
 from mta.spool.sqlite import INLINE_MAXIMUM, SqliteSpool
 
@@ -49,10 +49,12 @@ class Spools:
         inline_maximum: int = INLINE_MAXIMUM,
         worker: int = 0,
         workers: int = 1,
+        run_large: RunInThread | None = None,
     ) -> None:
         self._root = root
         self._disk = disk
         self._run_in_thread = run_in_thread
+        self._run_large = run_large
         self._journal = journal
         self._seconds = seconds
         self._longest = longest
@@ -159,6 +161,7 @@ class Spools:
             now,
             self._longest,
             self._inline_maximum,
+            self._run_large,
         )
 
     def _open_first_free(self, taken: set[int], now: float) -> tuple[SqliteSpool, Recovered]:
@@ -200,6 +203,7 @@ class Spools:
         set_aside = {
             **dict.fromkeys(recovered.crashed, CRASHED),
             **dict.fromkeys(recovered.missing, MISSING),
+            **dict.fromkeys(recovered.torn, TORN),
         }
         level = Level.ALERT if set_aside else Level.WARNING if recovered.strays else Level.NOTICE
         self._journal.note(
@@ -211,6 +215,7 @@ class Spools:
             clamped=recovered.clamped,
             crashed=len(recovered.crashed),
             missing=len(recovered.missing),
+            torn=len(recovered.torn),
             strays=recovered.strays,
         )
         for queue_id, reason in islice(set_aside.items(), _NOTED_MAXIMUM):

@@ -12,6 +12,7 @@ What a failure means
 ====================
 
 =============================================  ======================================================================
+sync of a content file                         OSError for its message alone; the file is removed
 rows or COMMIT: full, a write refused, busy    rolled back: OSError for the batch, the shard stays fit. Nothing was
                                                synced, and the next batch writes the same place of the log again
 COMMIT: anything else, foremost a failed sync  unknown: the batch may be on disk or not, and the kernel may take for
@@ -35,7 +36,8 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeGuard
 
 from twisted.internet import defer
 
@@ -44,7 +46,18 @@ from mta.disk.port import RunInThread
 from mta.mail.reason import Reason
 from mta.spool import rows
 from mta.spool.content import Contents
-from mta.spool.port import Change, Counts, Ended, Message, QueuedMessage, Retry, SpoolSuspect, State
+from mta.spool.port import (
+    Change,
+    Counts,
+    Ended,
+    Message,
+    QueuedMessage,
+    Retry,
+    SpoolSuspect,
+    StagedContent,
+    State,
+    SyncedContent,
+)
 from mta.spool.reading import Reader
 
 BATCH_MAXIMUM = 64
@@ -52,7 +65,7 @@ BATCH_MAXIMUM = 64
 CHECKPOINT_OCTETS = 16 * 1024 * 1024
 """Octets written to the log (estimated: a page for each row, and the contents) from which a checkpoint follows."""
 INLINE_MAXIMUM = 64 * 1024
-"""Content up to this many octets stands in the database."""
+"""Content up to this many octets stands in the database, if it did not come in a file."""
 
 _PAGE = 4096
 _REFUSED = {
@@ -76,10 +89,18 @@ _STOP = "UPDATE recipient SET state = ? WHERE state = ?"
 
 
 @dataclass(frozen=True, slots=True)
+class _New:
+    """A message as the lane takes it: its content is for the database, or is on stable storage already."""
+
+    message: Message
+    content: bytes | SyncedContent
+
+
+@dataclass(frozen=True, slots=True)
 class _Work:
     """One atomic change: of one message, or new ones, or both (a record with its reports)."""
 
-    messages: Sequence[Message] = ()
+    messages: Sequence[_New] = ()
     queue_id: str = ""
     changes: Sequence[Change] = ()
     marked: Sequence[int] = ()
@@ -89,7 +110,7 @@ class SqliteSpool:
     """One shard. Made by `mta.spool.shard.open_spool`, which gives it its two connections.
 
     `release` gives up the ownership of the shard at the end; `suspected` is called once, with the reason, when the
-    shard becomes suspect.
+    shard becomes suspect. `run_large` is for what takes long for one message alone; without it `run_in_thread` is.
     """
 
     def __init__(
@@ -103,6 +124,7 @@ class SqliteSpool:
         release: Callable[[], None],
         suspected: Callable[[SqliteSpool, Reason], None],
         inline_maximum: int = INLINE_MAXIMUM,
+        run_large: RunInThread | None = None,
     ) -> None:
         self.shard = shard
         self.path = path
@@ -110,6 +132,7 @@ class SqliteSpool:
         self._reader = reader
         self._contents = contents
         self._run_in_thread = run_in_thread
+        self._run_large = run_large or run_in_thread
         self._release = release
         self._suspected = suspected
         self._inline_maximum = inline_maximum
@@ -156,25 +179,30 @@ class SqliteSpool:
 
     def insert(self, message: Message) -> defer.Deferred[int]:
         """See `Spool`."""
-        return self._submit(_Work(messages=(message,)))
+        return self._submit((message,))
 
     def record(self, queue_id: str, changes: Sequence[Change], reports: Sequence[Message] = ()) -> defer.Deferred[int]:
         """See `Spool`."""
-        return self._submit(_Work(reports, queue_id, changes))
+        return self._submit(reports, queue_id, changes)
 
     def mark(self, queue_id: str, numbers: Sequence[int]) -> defer.Deferred[int]:
         """See `Spool`."""
-        return self._submit(_Work(queue_id=queue_id, marked=numbers))
+        return self._join(_Work(queue_id=queue_id, marked=numbers))
 
     def close(self) -> defer.Deferred[None]:
         """See `Spool`. A suspect shard stays as it is, and owned, until the process ends."""
         return defer.Deferred.fromCoroutine(self._close())
 
-    def _submit(self, work: _Work) -> defer.Deferred[int]:
-        large = [m for m in work.messages if isinstance(m.content, bytes) and len(m.content) > self._inline_maximum]
-        if large and self.fit:
-            return defer.Deferred.fromCoroutine(self._submit_large(work, large))
-        return self._join(work)
+    def _submit(
+        self, messages: Sequence[Message], queue_id: str = "", changes: Sequence[Change] = ()
+    ) -> defer.Deferred[int]:
+        small = [_New(m, m.content) for m in messages if self._is_small(m.content)]
+        if len(small) == len(messages) or not self.fit:  # then it is refused, whatever it is
+            return self._join(_Work(small, queue_id, changes))
+        return defer.Deferred.fromCoroutine(self._submit_large(messages, queue_id, changes))
+
+    def _is_small(self, content: bytes | StagedContent) -> TypeGuard[bytes]:
+        return isinstance(content, bytes) and len(content) <= self._inline_maximum
 
     def _join(self, work: _Work) -> defer.Deferred[int]:
         if self._suspect is not None:
@@ -183,15 +211,21 @@ class SqliteSpool:
             return defer.fail(SpoolSuspect(f"{self.path} is closed"))
         return self._lane.submit(work)
 
-    async def _submit_large(self, work: _Work, large: Sequence[Message]) -> int:
-        """Put large contents into files before the work joins the lane, where all others would wait for them."""
+    async def _submit_large(self, messages: Sequence[Message], queue_id: str, changes: Sequence[Change]) -> int:
+        """Sync large contents before the work joins the lane, where all others would wait for them."""
         try:
-            paths = {m.queue_id: await self._run_in_thread(self._contents.write, m.queue_id, m.content) for m in large}
-            messages = [replace(m, content=paths.get(m.queue_id, m.content)) for m in work.messages]
-            return await self._join(replace(work, messages=messages))
+            new = [_New(message, await self._durable(message)) for message in messages]
+            return await self._join(_Work(new, queue_id, changes))
         except Exception:
-            await self._run_in_thread(self._contents.discard_waiting, [m.queue_id for m in large])
+            await self._run_in_thread(self._contents.discard_waiting, [m.queue_id for m in messages])
             raise
+
+    async def _durable(self, message: Message) -> bytes | SyncedContent:
+        content = message.content
+        if self._is_small(content):
+            return content
+        synced: SyncedContent = await self._run_large(self._contents.make_durable, message.queue_id, content)
+        return synced
 
     # The lane
 
@@ -204,18 +238,18 @@ class SqliteSpool:
         if self._written >= CHECKPOINT_OCTETS:
             await self._checkpoint()
         failed: dict[int, Exception] = {}
-        staged = [
-            (number, message.queue_id, message.content)
+        waiting = [
+            (number, new.message.queue_id, new.content)
             for number, work in enumerate(batch)
-            for message in work.messages
-            if isinstance(message.content, str)
+            for new in work.messages
+            if isinstance(new.content, SyncedContent)
         ]
-        if staged:
+        if waiting:
             try:
-                failed = await self._run_in_thread(self._contents.take, staged)
+                failed = await self._run_in_thread(self._contents.take, waiting)
             except OSError as error:
                 raise self._now_suspect(error) from error
-        taken = [(number, queue_id) for number, queue_id, _ in staged if number not in failed]
+        taken = [(number, queue_id) for number, queue_id, _ in waiting if number not in failed]
         try:
             removed = self._write_rows(batch, failed)
             # The commit instant: what this batch inserted may be answered with 250 once it has returned.
@@ -251,13 +285,13 @@ class SqliteSpool:
 
     def _write(self, work: _Work) -> list[str]:
         writer, queue_id = self._writer, work.queue_id
-        for message in work.messages:
-            in_file = isinstance(message.content, str)
-            writer.execute(rows.INSERT_MESSAGE, rows.message_row(message, in_file))
+        for new in work.messages:
+            message, content = new.message, new.content
+            writer.execute(rows.INSERT_MESSAGE, rows.message_row(message, not isinstance(content, bytes)))
             writer.executemany(rows.INSERT_RECIPIENT, rows.recipient_rows(message))
-            if not in_file:
-                writer.execute(_INSERT_CONTENT, (message.queue_id, message.content))
-                self._written += len(message.content)
+            if isinstance(content, bytes):
+                writer.execute(_INSERT_CONTENT, (message.queue_id, content))
+                self._written += len(content)
             self._written += _PAGE * (1 + len(message.destinations))
         self._written += _PAGE * (len(work.changes) + len(work.marked))
         for number in work.marked:

@@ -62,7 +62,7 @@ def describe(transport: Any) -> TlsInfo:
 
 
 class ServerContexts:
-    """TLS of our services: `mta.net.server.TlsServer`. Raises SettingsRefused where certificate or key are unfit."""
+    """TLS of our services: `mta.net.rules.TlsServer`. Raises SettingsRefused where certificate or key are unfit."""
 
     def __init__(self, settings: TlsSettings) -> None:
         self._current = _Server(settings)

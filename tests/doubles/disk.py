@@ -196,6 +196,11 @@ class SimulatedDisk:
         self._note("exists", path, changes=False)
         return path in self._names or path in self._directories
 
+    def size(self, path: str) -> int:
+        """See `Disk`."""
+        self._note("size", path, changes=False)
+        return len(self._node(path).content)
+
     def list(self, path: str) -> list[str]:
         """See `Disk`."""
         self._note("list", path, changes=False)
@@ -383,6 +388,11 @@ class FaultyDisk:
         """See `Disk`."""
         self.check("exists", path)
         return self.disk.exists(path)
+
+    def size(self, path: str) -> int:
+        """See `Disk`."""
+        self.check("size", path)
+        return self.disk.size(path)
 
     def list(self, path: str) -> list[str]:
         """See `Disk`."""

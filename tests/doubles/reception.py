@@ -13,10 +13,10 @@ from twisted.internet import defer, task
 
 from mta.auth.checker import Checker
 from mta.auth.verifier import make_scram_verifier
-from mta.mail.reason import Reason
 from mta.mail.tlsinfo import TlsInfo
 from mta.maildir.store import MaildirStore, Ownership
 from mta.net.peer import Peer, network_of
+from mta.net.server import NO_ANSWER_IN_TIME
 from mta.receive.commit import Commit
 from mta.receive.mx import Mx
 from mta.receive.rate import HourlyRate
@@ -29,7 +29,9 @@ from mta.smtp.event import AWAITING_REPLY, NEED_DATA
 from mta.smtp.extension import Offer
 from mta.smtp.reply import Reply
 from mta.smtp.server import ServerSession
+from mta.spool.content import Contents
 from mta.spool.port import Message
+from mta.spool.reserve import Reserve
 from tests.doubles.dialogue import codes
 from tests.doubles.disk import FaultyDisk, SimulatedDisk
 from tests.doubles.etc import write_etc
@@ -46,6 +48,9 @@ sales: alice
 outside: someone@example.net
 both: bob, someone@example.net
 """
+SPOOL = "/state/spool/0"
+RESERVE = 1_000_000
+"""Octets kept free of the volume."""
 TOML = """\
 hostname = "mx.example.test"
 state = "/state"
@@ -72,9 +77,9 @@ class Post:
         self.journal = RecordingJournal(self.clock.seconds)
         self.simulated = disk or SimulatedDisk(["/state/staging", "/mail"])
         self.disk = FaultyDisk(self.simulated)
-        self.spool = ModelSpool(disk=self.disk)
+        self.spool = ModelSpool(contents=Contents(self.disk, SPOOL))
         self.handed: list[Message] = []
-        self.low: Reason | None = None
+        self.reserve = Reserve(self.disk, "/state", RESERVE, 10, self.clock.seconds, self.journal)
         self.store = MaildirStore(
             self.disk,
             Ownership(self.simulated.uid),
@@ -82,20 +87,20 @@ class Post:
             clock=self.clock,
             journal=self.journal,
         )
-        checker = Checker(lambda: self.reception.settings, self.clock, inline, network_of, self.journal, bytes(32))
+        checker = Checker(lambda: self.settings, self.clock, inline, network_of, self.journal, bytes(32))
+        self.settings = settings
         self.reception = Reception(
-            settings,
-            Commit(self.store, self.spool, lambda: True, self.handed.append),
+            lambda: self.settings,
+            Commit(self.store, self.spool, lambda destinations: True, self.handed.append, self.journal),
             checker,
             self.journal,
             self.disk,
             random.Random(5),
             lambda mailbox: mailbox.domain,
             lambda: 0,
-            lambda: self.low,
+            self.reserve,
             HourlyRate(self.clock.seconds),
             "/state/staging",
-            tls_ready=True,
         )
 
     def session(self, service: str = "mx", tls: bool = False, address: str = "192.0.2.7", hello: bool = True) -> Talk:
@@ -116,7 +121,7 @@ class Talk:
         self.core = ServerSession("mx.example.test", Offer(), post.reception.settings.limits)
         self.peer = Peer("session1", address, 4321)
         self.session = ReceivingSession(post.reception, rules, self.peer, self.core)
-        self._waiting = False
+        self._waiting: defer.Deferred[Reply] | None = None
         if tls:
             self.peer.tls = TLS
             self.core.tls_started()
@@ -135,21 +140,28 @@ class Talk:
         return codes(self.send(octets))
 
     def _run(self) -> bytes:
-        while not self._waiting:
+        while self._waiting is None:
             event = self.core.next_event()
             if event is NEED_DATA or event is AWAITING_REPLY:
                 break
             answer = self.session.answer(event)
             if isinstance(answer, defer.Deferred):
-                self._waiting = True
-                answer.addCallback(self._answered)  # at once, or in a later `more`
+                self._waiting = answer
+                answer.addCallback(self._answered, answer)  # at once, or in a later `more`
             elif answer is not None:
                 self.core.reply(answer)
         return self.core.output()
 
-    def _answered(self, answer: Reply) -> None:
-        self._waiting = False
-        self.core.reply(answer)
+    def _answered(self, answer: Reply, waiting: defer.Deferred[Reply]) -> None:
+        if self._waiting is waiting:
+            self._waiting = None
+            self.core.reply(answer)
+
+    def give_up(self) -> bytes:
+        """Reply 451 in place of rules that take too long; return what is written."""
+        self._waiting = None
+        self.core.reply(NO_ANSWER_IN_TIME)
+        return self._run()
 
     def more(self) -> bytes:
         """Go on after an answer that came late; return what is written."""

@@ -5,6 +5,9 @@ a change is seen. `crash` gives the spool that the next start finds: all that wa
 not, a part that was called before the rest. With `power_cut` the marks after the last acknowledged
 insert or record may be gone too: a mark needs no sync. The order of acknowledgement is the order of the calls.
 
+Rows are in memory, but staged content goes through files on `disk`, by the code of `mta.spool.content`: what a power
+cut leaves of it is what the disk kept. After one, `crash` is given the disk as it is then.
+
 Beside it: `message` makes what is inserted, and `Held` is a thread that runs when it is told to.
 
 Set `fault` to have every change fail with it, as a full disk or a suspect shard would.
@@ -23,6 +26,7 @@ from mta.disk.port import Disk
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.reason import Reason
 from mta.smtp.address import Mailbox
+from mta.spool.content import Contents
 from mta.spool.port import (
     CRASHES_MAXIMUM,
     Change,
@@ -33,6 +37,7 @@ from mta.spool.port import (
     QueuedMessage,
     QueuedRecipient,
     SpoolSuspect,
+    StagedContent,
     State,
 )
 
@@ -44,16 +49,21 @@ DONE = Reason("250 2.0.0 ok", "mx.example.net")
 
 
 def message(
-    queue_id: str, *named: str, active: bool = False, accepted: float = NOW, content: bytes | str = b"x\r\n"
+    queue_id: str,
+    *named: str,
+    active: bool = False,
+    accepted: float = NOW,
+    content: bytes | StagedContent = b"x\r\n",
+    size: int | None = None,
 ) -> Message:
-    """Make a message; recipients are ``local@destination``."""
+    """Make a message; recipients are ``local@destination``. Staged content needs its `size`."""
     mailboxes = [Mailbox(*name.split("@")) for name in named or ("bob@example.net",)]
     return Message(
         queue_id,
         accepted,
         Envelope(Mailbox("alice", "example.test"), tuple(map(Recipient, mailboxes))),
         content,
-        len(content),
+        len(content) if isinstance(content, bytes) else size or 0,
         False,
         Origin("smtpd"),
         [mailbox.domain for mailbox in mailboxes],
@@ -84,12 +94,20 @@ class Held:
             count = None if count is None else count - 1
 
 
+def staged(disk: Disk, path: str, octets: bytes) -> StagedContent:
+    """Write content as `mta.receive.staging` does: it is not synced, its descriptor is open."""
+    if disk.exists(path):
+        disk.unlink(path)
+    return StagedContent(path, disk.write_new(path, [octets]))
+
+
 @dataclass(frozen=True)
 class Entry:
     """A message in the queue."""
 
     message: Message
-    content: bytes
+    content: bytes | None
+    """None where it is a file."""
     recipients: dict[int, QueuedRecipient]
 
 
@@ -101,21 +119,22 @@ Step = Callable[[Queue], None]
 class _Call:
     step: Step
     synced: bool
-    inserted: Sequence[Message]
     done: defer.Deferred[int]
 
 
 class ModelSpool:
-    """A `Spool` in memory. `disk` is where staged content files are read from."""
+    """A `Spool` in memory. `contents` takes what comes staged; its directories are made here."""
 
     def __init__(
-        self, shard: int = 0, at_once: bool = True, disk: Disk | None = None, queue: Queue | None = None
+        self, shard: int = 0, at_once: bool = True, contents: Contents | None = None, queue: Queue | None = None
     ) -> None:
         self.shard = shard
         self.at_once = at_once
         self.fault: Exception | None = None
         self.closed = False
-        self._disk = disk
+        self._contents = contents
+        if contents is not None:
+            contents.open()
         self._queue: Queue = {} if queue is None else queue
         self._stable: Queue = dict(self._queue)
         """What a power cut leaves for sure."""
@@ -127,7 +146,7 @@ class ModelSpool:
 
     def insert(self, message: Message) -> defer.Deferred[int]:
         """See `Spool`."""
-        return self._call(self._insertion(message), inserted=[message])
+        return self._call(self._insertion(message))
 
     def record(self, queue_id: str, changes: Sequence[Change], reports: Sequence[Message] = ()) -> defer.Deferred[int]:
         """See `Spool`."""
@@ -139,7 +158,7 @@ class ModelSpool:
             for change in changes:
                 _apply(queue, queue_id, change)
 
-        return self._call(step, inserted=reports)
+        return self._call(step)
 
     def mark(self, queue_id: str, numbers: Sequence[int]) -> defer.Deferred[int]:
         """See `Spool`."""
@@ -156,11 +175,11 @@ class ModelSpool:
         def step(queue: Queue) -> None:
             if message.queue_id in queue or not message.envelope.recipients:
                 raise ValueError(f"not a message to insert: {message.queue_id}")
-            if isinstance(message.content, str):
-                assert self._disk is not None, "a staged content file needs a disk"
-                content = self._disk.read(message.content)
-            else:
+            content = None
+            if isinstance(message.content, bytes):
                 content = message.content
+            else:
+                self._take(message.queue_id, message.content)
             state = State.ACTIVE if message.active else State.WAITING
             named = zip(message.envelope.recipients, message.destinations, strict=True)
             recipients = {
@@ -171,10 +190,16 @@ class ModelSpool:
 
         return step
 
-    def _call(self, step: Step, synced: bool = True, inserted: Sequence[Message] = ()) -> defer.Deferred[int]:
+    def _take(self, queue_id: str, content: StagedContent) -> None:
+        assert self._contents is not None, "staged content needs a disk"
+        failed = self._contents.take([(0, queue_id, self._contents.make_durable(queue_id, content))])
+        if failed:
+            raise failed[0]
+
+    def _call(self, step: Step, synced: bool = True) -> defer.Deferred[int]:
         if self.closed:
             return defer.fail(SpoolSuspect("closed"))
-        call = _Call(step, synced, inserted, defer.Deferred())
+        call = _Call(step, synced, defer.Deferred())
         self._pending.append(call)
         if self.at_once:
             self.settle()
@@ -199,20 +224,30 @@ class ModelSpool:
             call.step(after)
         except Exception as error:
             return error
+        done = [queue_id for queue_id, entry in self._queue.items() if entry.content is None and queue_id not in after]
         self._queue = after
-        for message in call.inserted:
-            if isinstance(message.content, str) and self._disk is not None:
-                self._disk.unlink(message.content)
         if call.synced:
             self._stable, self._unsynced = dict(after), []
         else:
             self._unsynced.append(call.step)
+        if self._contents is not None:
+            self._contents.discard(done)
         return None
 
     # The next start
 
-    def crash(self, now: float = 0.0, chance: random.Random | None = None, power_cut: bool = False) -> ModelSpool:
-        """Return what the next start finds at wall time `now`: as little as there may be, or with `chance` more."""
+    def crash(
+        self,
+        now: float = 0.0,
+        chance: random.Random | None = None,
+        power_cut: bool = False,
+        contents: Contents | None = None,
+    ) -> ModelSpool:
+        """Return what the next start finds at wall time `now`: as little as there may be, or with `chance` more.
+
+        `contents` are those on the disk that a power cut left; without, they are as they were.
+        """
+        contents = contents or self._contents
         queue = dict(self._stable if power_cut else self._queue)
         loose = (self._unsynced if power_cut else []) + [call.step for call in self._pending]
         kept = chance.randint(0, len(loose)) if chance else 0
@@ -223,7 +258,7 @@ class ModelSpool:
             except Exception:
                 continue  # it would have failed alone, as its Deferred had said
             queue = after
-        return ModelSpool(self.shard, self.at_once, self._disk, _recovered(queue, now))
+        return ModelSpool(self.shard, self.at_once, contents, _recovered(queue, now, contents))
 
     def close(self) -> defer.Deferred[None]:
         """See `Spool`."""
@@ -267,7 +302,11 @@ class ModelSpool:
 
     def content(self, queue_id: str) -> bytes:
         """See `Spool`."""
-        return self._queue[queue_id].content
+        entry = self._queue[queue_id]
+        if entry.content is not None:
+            return entry.content
+        assert self._contents is not None
+        return self._contents.read(queue_id, entry.message.size)
 
     def page(self, after: str = "", limit: int = 100) -> Sequence[QueuedMessage]:
         """See `Spool`."""
@@ -325,9 +364,14 @@ def _queued(entry: Entry) -> QueuedMessage:
     )
 
 
-def _recovered(queue: Queue, now: float) -> Queue:
+def _recovered(queue: Queue, now: float, contents: Contents | None) -> Queue:
     recovered = dict(queue)
+    sizes = contents.sizes() if contents is not None else {}
     for queue_id, entry in queue.items():
+        if entry.content is None and sizes.get(queue_id) != entry.message.size:
+            for queued in entry.recipients.values():
+                _put(recovered, queue_id, replace(queued, state=State.HELD, reason=Reason("missing or torn")))
+            continue
         for queued in entry.recipients.values():
             if queued.state == State.ACTIVE:
                 crashes = queued.crashes + 1

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from mta.auth.verifier import verify
@@ -96,12 +101,75 @@ def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
     assert "no daemon answers at" in result.output
 
 
-def test_reload_of_a_bad_file_names_the_problem(tmp_path: Path) -> None:
-    """A configuration that cannot be used is status 78, with file, line, what was expected and found."""
+@contextmanager
+def daemon(state: Path, answer: str) -> Iterator[list[bytes]]:
+    """Answer the first request at the control socket of a state directory; gives the requests."""
+    requests: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(state / "control.sock"))
+        listening.listen()
+        listening.settimeout(10)
+
+        def serve() -> None:
+            connection = listening.accept()[0]
+            with connection:
+                requests.append(connection.recv(4096))
+                connection.sendall(answer.encode() + b"\n")
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield requests
+        serving.join()
+
+
+def test_reload_asks_the_daemon_and_prints_its_answer(tmp_path: Path) -> None:
+    """What the daemon says is printed."""
+    mta("init", "--demo", tmp_path / "demo")
+    with daemon(tmp_path / "demo/var", '{"ok": true, "message": "reloaded: all of it"}') as requests:
+        result = mta("reload", "--config", tmp_path / "demo/etc/mta.toml")
+    assert requests == [b'{"command": "reload"}\n']
+    assert (result.exit_code, result.output) == (0, "reloaded: all of it\n")
+
+
+def test_the_daemon_judges_the_configuration(tmp_path: Path) -> None:
+    """A file with a fault in it is the daemon's to read: what it says of that is told with status 78."""
     mta("init", "--demo", tmp_path / "demo")
     config = tmp_path / "demo/etc/mta.toml"
     config.write_text(config.read_text() + '[queue]\nfirst_retri = "5m"\n')
+    with daemon(tmp_path / "demo/var", '{"ok": false, "error": "mta.toml:20: what is wrong"}') as requests:
+        result = mta("reload", "--config", config)
+    assert len(requests) == 1
+    assert result.exit_code == 78
+    assert result.output == "mta: not reloaded, the running configuration stays:\nmta.toml:20: what is wrong\n"
+
+
+@pytest.mark.parametrize(("old", "new"), [('state = "../var"', "state = 5"), ("[mx]", "[mx")])
+def test_a_file_that_does_not_tell_the_state_directory(tmp_path: Path, old: str, new: str) -> None:
+    """Where the file is no TOML, or `state` is wrong, nobody can be asked: status 78 with file and line."""
+    mta("init", "--demo", tmp_path / "demo")
+    config = tmp_path / "demo/etc/mta.toml"
+    config.write_text(config.read_text().replace(old, new))
     result = mta("reload", "--config", config)
     assert result.exit_code == 78
     assert f"{config}:" in result.output
-    assert "first_retry" in result.output
+    assert "the running configuration stays" in result.output
+
+
+def test_reload_after_a_change_of_the_state_directory(tmp_path: Path) -> None:
+    """The daemon still listens in the old one: the message says so, and --state reaches it."""
+    mta("init", "--demo", tmp_path / "demo")
+    config = tmp_path / "demo/etc/mta.toml"
+    config.write_text(config.read_text().replace('state = "../var"', 'state = "../elsewhere"'))
+    lost = mta("reload", "--config", config)
+    assert lost.exit_code == 69
+    assert f"no daemon answers at {tmp_path}/demo/elsewhere/control.sock" in lost.output
+    assert "--state" in lost.output
+    with daemon(tmp_path / "demo/var", '{"ok": true, "message": "reloaded"}'):
+        assert mta("reload", "--config", config, "--state", tmp_path / "demo/var").exit_code == 0
+
+
+def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
+    """A state directory whose socket the kernel would not take is a sentence with both numbers, no traceback."""
+    result = mta("reload", "--state", "/" + "x" * 200)
+    assert result.exit_code == 78
+    assert "has 214 octets, and 107 is the most" in result.output

@@ -283,3 +283,33 @@ def test_syncfs_is_used_from_linux_5_8_on(
         with pytest.raises(OSError) as caught:
             disk.sync_volume(1)
         assert caught.value.errno == errno.ENOSYS
+
+
+def test_the_size_of_a_file(disk: Disk, root: str) -> None:
+    """`size` tells the octets of a file, and that there is none."""
+    disk.write_new(f"{root}/a", [b"abc", b"d"]).close()
+    assert disk.size(f"{root}/a") == 4
+    with pytest.raises(FileNotFoundError):
+        disk.size(f"{root}/b")
+
+
+def test_a_large_file_is_written_out_while_it_grows(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    """Every whole MiB is given to the disk once, in order, before the sync; what is written is what was given."""
+    advised: list[tuple[int, int]] = []
+    advise = os.posix_fadvise
+
+    def noting(descriptor: int, start: int, length: int, advice: int) -> None:
+        advised.append((start, length))
+        assert advice == os.POSIX_FADV_DONTNEED
+        advise(descriptor, start, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", noting)
+    file = PosixDisk().write_new(f"{root}/a", [b"head"])
+    octets = bytes(range(256)) * 1200
+    for _ in range(10):
+        file.write(octets)
+    file.write(octets * 8)
+    file.sync()
+    file.close()
+    assert advised == [(0, 1 << 20), (1 << 20, 1 << 20), (2 << 20, 3 << 20)]
+    assert PosixDisk().read(f"{root}/a") == b"head" + octets * 18

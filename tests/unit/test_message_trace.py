@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.mail.envelope import Recipient
-from mta.message.delivery import for_mailbox
+from mta.message.delivery import PIECE, deliverable, for_mailbox
 from mta.message.header import delivered_before, fields, received_count
 from mta.message.trace import date_time, delivered_to, received, return_path
 from mta.smtp.address import Mailbox
@@ -139,3 +139,21 @@ def test_a_mailbox_gets_our_return_path_and_no_other(original: Mailbox | None) -
         + (b"X-Original-To: bob+list@example.org\r\n" if original else b"")
         + b"A: b\r\n\r\nbody\r\n"
     )
+
+
+@pytest.mark.parametrize("foreign", [b"", b"Return-Path: <evil@x>\r\n"])
+def test_a_large_message_is_in_pieces(foreign: bytes) -> None:
+    """What is done to a piece takes little time, and the pieces together are the message, for each of its mailboxes."""
+    body = b"A: b\r\n\r\n" + b"12345678\r\n" * 300_000
+    ready = deliverable(b"Delivered-To: Carol@example.org\r\n" + foreign + body)
+    assert len(ready.pieces) > 2
+    assert max(map(len, ready.pieces)) <= PIECE
+    assert b"".join(ready.pieces) == b"Delivered-To: Carol@example.org\r\n" + body
+    assert ready.been_in == {"carol@example.org"}
+    assert ready.for_mailbox(None, Recipient(BOB))[1:] == ready.pieces
+
+
+def test_a_small_message_is_not_copied() -> None:
+    """Content of at most a piece, without a Return-Path, goes as it is."""
+    content = b"A: b\r\n\r\nbody\r\n"
+    assert deliverable(content).pieces[0] is content

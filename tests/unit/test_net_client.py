@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from mta.smtp.address import Mailbox
 from mta.smtp.client import Fault, Stage
 from mta.smtp.exchange import Opening, StartTls, Transaction
 from mta.smtp.reply_reader import ServerReply
-from mta.smtp.status import BAD_CONNECTION, NO_ANSWER, PROTOCOL, TLS_FAILURE
+from mta.smtp.status import (
+    BAD_CONNECTION,
+    BARE_LINE_END,
+    NO_ANSWER,
+    NOT_ACCEPTING,
+    PROTOCOL,
+    SYSTEM_FAULT,
+    TLS_FAILURE,
+)
 from mta.smtp.writer import Stuffed
 from mta.tls.context import ClientContexts
 from tests.doubles.network import CLOSE, SILENCE, BrokenContext, Network, ServerContext, SmtpPeer
@@ -110,7 +119,6 @@ def test_a_greeting_before_anybody_asks() -> None:
     [
         (error.ConnectionRefusedError("refused"), "refused"),
         (error.NoRouteError(), "No route to host"),
-        (error.ConnectingCancelledError("x"), "no connection within 30 s"),
         (OSError("no more files"), "no more files"),
     ],
 )
@@ -121,13 +129,57 @@ def test_no_connection(refusal: Exception, text: str) -> None:
     fault = network.run(connect(network.endpoint(HOST, 25), task.Clock(), DEADLINES))
     assert isinstance(fault, Fault)
     assert fault.status == NO_ANSWER
+    assert not fault.local
     assert text in fault.text
 
 
-def test_connection_deadline() -> None:
+@pytest.mark.parametrize("number", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVAIL", "EPERM", "EACCES"])
+@pytest.mark.parametrize("kind", [error.ConnectError, error.ConnectBindError, OSError])
+def test_a_fault_of_ours_in_connecting_is_local(number: str, kind: type[Exception]) -> None:
+    """What is short on our side, or forbidden by it, is no answer of the host: 4.3.0, and the fault says it is ours."""
+    network, clock = Network(), task.Clock()
+    network.listen(HOST, kind(getattr(errno, number), "injected"))
+    fault = network.run(connect(network.endpoint(HOST, 25), clock, DEADLINES))
+    assert fault == Fault(fault.text, SYSTEM_FAULT, Stage.GREETING, grouped=False, local=True)
+    assert "injected" in fault.text
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(("number", "local"), [(errno.EACCES, False), (errno.EPERM, True)])
+def test_an_icmpv6_prohibition_is_not_ours(number: int, local: bool) -> None:
+    """With IPv6, EACCES may be what a router on the other side said; it counts as no answer."""
+    network = Network()
+    network.listen(HOST, error.ConnectError(number, "injected"))
+    fault = network.run(connect(network.endpoint(HOST, 25), task.Clock(), DEADLINES, ipv6=True))
+    assert fault.local is local
+
+
+def silent(network: Network, cancelled: type[Exception] | None) -> None:
+    """An address that does not answer; `cancelled` is what its endpoint raises when it is told to give up."""
+    network.listen(HOST, None)
+    if cancelled is not None:
+        network.connect = lambda *_: defer.Deferred(  # type: ignore[method-assign]  # another end for this one
+            lambda connecting: connecting.errback(cancelled("x"))
+        )
+
+
+@pytest.mark.parametrize("cancelled", [None, error.ConnectingCancelledError])
+def test_connecting_is_given_up(cancelled: type[Exception] | None) -> None:
+    """Cancelling ends the attempt, as Twisted's endpoints tell it and as plain Deferreds do: a local fault, 4.3.2."""
+    network, clock = Network(), task.Clock()
+    silent(network, cancelled)
+    waiting = defer.ensureDeferred(connect(network.endpoint(HOST, 25), clock, DEADLINES))
+    waiting.cancel()
+    fault = result(waiting)
+    assert fault == Fault("we are stopping", NOT_ACCEPTING, Stage.GREETING, grouped=False, local=True)
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("cancelled", [None, error.ConnectingCancelledError])
+def test_connection_deadline(cancelled: type[Exception] | None) -> None:
     """An address that does not answer is given up after 30 s."""
     network, clock = Network(), task.Clock()
-    network.listen(HOST, None)
+    silent(network, cancelled)
     waiting = defer.ensureDeferred(connect(network.endpoint(HOST, 25), clock, DEADLINES))
     clock.advance(29.5)
     assert not waiting.called
@@ -264,10 +316,31 @@ def test_abort() -> None:
     line.open()
     waiting = line.begin()
     line.connection.abort()
-    assert result(waiting)[0].answer.text == "aborted"
+    answer = result(waiting)[0].answer
+    assert answer.text == "we are stopping"
+    assert answer.status == NOT_ACCEPTING
+    assert answer.local
     line.network.move()
     assert line.peer.lost
     line.connection.abort()
+
+
+def test_cancelling_an_exchange_aborts() -> None:
+    """An exchange that is cancelled ends its connection, and fires with its result; so does a handshake."""
+    line = Line(SmtpPeer(script={"MAIL": b"550 no\r\n", "RCPT": SILENCE, "DATA": SILENCE}))
+    line.open()
+    waiting = line.begin()
+    waiting.cancel()
+    assert [each.answer.code for each in result(waiting)] == [550, 550]
+    assert line.wire.calls == ["abort"]
+    line = Line(SmtpPeer(offers=["STARTTLS"]))
+    line.open()
+    assert line.network.run(line.connection.run(StartTls())).positive
+    contexts = ClientContexts()
+    handshake = line.connection.start_tls(contexts.context(Host("mx.example.net", (HOST,))), contexts.describe)
+    handshake.cancel()
+    assert result(handshake).local
+    assert line.wire.calls == ["starttls", "abort"]
 
 
 # Resting
@@ -339,6 +412,42 @@ def test_content_waits_for_the_transport() -> None:
     assert line.peer.messages == [content.replace(b".2", b"..2")]
     assert 900 <= most <= 2100
     assert line.wire.producer is None
+
+
+@pytest.mark.parametrize("room", [1000, 1 << 30])
+def test_content_that_turns_out_bare_has_no_end(room: int) -> None:
+    """Law 3: a bare LF late in large content: it does not leave, no end of data does, and the connection is dropped."""
+    line = Line(SmtpPeer())
+    line.open()
+    line.wire.room = room
+    rcpt = client.rcpt(Mailbox("alice", "example.net"))
+    content = b"12345678\r\n" * 2000 + b"bare\n"
+    waiting = line.connection.run(Transaction(client.mail(None), [rcpt], Stuffed(content, 900)))
+    line.network.move()
+    (refused,) = result(waiting)
+    assert isinstance(refused.answer, Fault)
+    assert (refused.answer.status, refused.stage) == (BARE_LINE_END, Stage.CONTENT)
+    assert not refused.unknown
+    assert line.wire.calls == ["abort"]
+    assert line.peer.lost
+    assert line.peer.messages == []
+    written = b"".join(line.wire.writes)
+    assert b"bare" not in written
+    assert b"\r\n.\r\n" not in written
+    assert line.wire.producer is None
+    assert line.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("content", [b"bare\n" + b"12345678\r\n" * 200, b"12345678\r\n" * 200 + b"\r"])
+def test_content_that_is_bare_at_an_edge_has_no_end(content: bytes) -> None:
+    """The same where the first chunk holds it, and where the last octet is a CR."""
+    line = Line(SmtpPeer())
+    line.open()
+    (refused, _) = result(line.begin(content, 900))
+    assert refused.answer.status == BARE_LINE_END
+    line.network.move()
+    assert line.peer.messages == []
+    assert line.wire.calls == ["abort"]
 
 
 def test_a_peer_that_does_not_take_content() -> None:

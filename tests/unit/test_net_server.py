@@ -12,12 +12,25 @@ from twisted.python.failure import Failure
 
 from mta.mail.reason import Reason
 from mta.mail.tlsinfo import TlsInfo
-from mta.net.admission import Admission
+from mta.net.admission import Admission, Bounds
 from mta.net.peer import Peer, network_of
-from mta.net.server import Answer, SMTPServerFactory
+from mta.net.rules import Answer
+from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind
 from mta.smtp import status
-from mta.smtp.event import Content, EndOfData, Event, Mail, Rcpt, Refused, StartTLS
+from mta.smtp.event import (
+    Content,
+    Data,
+    DataRefused,
+    EndOfData,
+    Event,
+    Mail,
+    Quit,
+    Rcpt,
+    Refused,
+    Reset,
+    StartTLS,
+)
 from mta.smtp.extension import Offer
 from mta.smtp.limits import Limits
 from mta.smtp.reply import Reply, reply
@@ -33,13 +46,14 @@ MESSAGE = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\nSub
 
 
 class TestRules:
-    """Accepts everything at once, or answers what `later` names with a Deferred, or fails as `broken` says."""
+    """Accepts everything at once; what `later` and `fired` name gets a Deferred, what `broken` names fails."""
 
     __test__ = False
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.later: dict[type[Event], defer.Deferred[Reply]] = {}
+        self.fired: dict[type[Event], Reply] = {}
         self.broken: dict[type[Event], Exception] = {}
         self.told: list[tuple[str, Any]] = []
 
@@ -48,6 +62,8 @@ class TestRules:
         self.events.append(event)
         if type(event) in self.broken:
             raise self.broken[type(event)]
+        if type(event) in self.fired:
+            return defer.succeed(self.fired[type(event)])
         return self.later.get(type(event)) or accept(event)
 
     def secured(self, tls: TlsInfo | None, reason: Reason | None) -> None:
@@ -84,7 +100,9 @@ class Server:
             "mx",
             self.clock,
             self.journal,
-            Admission(lambda: (bounds.get("total", 10), bounds.get("per_network", 10))),
+            Admission(
+                lambda service: Bounds(bounds.get("total", 10), bounds.get(service, 10), bounds.get("per_network", 10))
+            ),
             lambda: ServerSession("mx.example.test", Offer(starttls=True), limits or Limits()),
             lambda: "session1",
             self.open,
@@ -112,6 +130,11 @@ class Server:
     def lose(self, error: Exception | None = None) -> None:
         """End the connection from outside."""
         self.protocol.connectionLost(Failure(error or ConnectionDone()))
+
+
+def broken_open(peer: Peer, session: ServerSession) -> TestRules:
+    """Fail to make rules."""
+    raise ZeroDivisionError("ours")
 
 
 def greeted(**arguments: Any) -> Server:
@@ -178,6 +201,27 @@ def test_a_fault_in_content_is_answered_at_the_true_end_of_the_data() -> None:
     assert codes(server.send(b".\r\nNOOP\r\n")) == ["451 4.3.0", "250 2.0.0"]
 
 
+@pytest.mark.parametrize(
+    ("event", "octets", "answered"),
+    [
+        (Refused, b"NONSENSE\r\n", ["500 5.5.2"]),
+        (Reset, b"MAIL FROM:<a@example.org>\r\nRSET\r\n", ["250 2.1.0", "250 2.0.0"]),
+        (Quit, b"QUIT\r\n", ["221 2.0.0"]),
+        (
+            DataRefused,
+            MESSAGE.replace(b"y\r\n", b"y\n\r\n"),
+            ["250 2.1.0", "250 2.1.5", "354", "550 5.6.11"],
+        ),
+    ],
+)
+def test_a_fault_about_what_owes_no_reply_is_noted_only(event: type[Event], octets: bytes, answered: list[str]) -> None:
+    """When a rule fails on what the session has answered itself nothing is said twice; there is one fault event."""
+    server = greeted()
+    server.rules.broken[event] = ZeroDivisionError("ours")
+    assert codes(server.send(octets)) == answered
+    assert len(server.journal.of(Kind.FAULT)) == 1
+
+
 def test_an_answer_that_takes_too_long_becomes_451() -> None:
     """A commit that hangs is answered with 451, well within ten minutes; what comes later is unheard."""
     server = greeted()
@@ -204,6 +248,66 @@ def test_an_idle_session_is_closed_with_421() -> None:
     assert server.transport.calls[-1] == "lose"
 
 
+def test_octets_that_make_no_command_move_no_deadline() -> None:
+    """The five minutes for a command count from the last reply: one octet of it each minute gains nothing."""
+    server = greeted()
+    for _ in range(4):
+        server.clock.advance(60)
+        assert server.send(b"N") == b""
+    server.clock.advance(60)
+    assert codes(server.transport.take()) == ["421 4.4.2"]
+
+
+def test_the_wait_for_a_command_begins_with_the_last_reply() -> None:
+    """A slow answer of the rules costs the client nothing of its five minutes."""
+    server = greeted()
+    slow = server.rules.later[Mail] = defer.Deferred()
+    server.send(b"MAIL FROM:<a@example.org>\r\n")
+    server.clock.advance(200)
+    slow.callback(reply(250, status.SENDER_OK, "ok"))
+    server.transport.take()
+    server.clock.advance(299)
+    assert server.transport.take() == b""
+    server.clock.advance(1)
+    assert codes(server.transport.take()) == ["421 4.4.2"]
+
+
+def test_who_has_read_its_replies_has_its_time_for_a_command() -> None:
+    """The time in which a peer took what was written is no part of the time that it has for the next command."""
+    server = greeted()
+    server.protocol.pauseProducing()
+    server.clock.advance(200)
+    server.protocol.resumeProducing()
+    server.clock.advance(299)
+    assert server.transport.take() == b""
+    server.clock.advance(1)
+    assert codes(server.transport.take()) == ["421 4.4.2"]
+
+
+def test_a_session_that_brings_no_mail_ends() -> None:
+    """NOOP every four minutes keeps a session for `idle_seconds` from the last accepted message, and no longer."""
+    server = greeted(limits=Limits(idle_seconds=600))
+    server.clock.advance(240)
+    server.send(MESSAGE)
+    for _ in range(2):
+        server.clock.advance(240)
+        assert codes(server.send(b"NOOP\r\n")) == ["250 2.0.0"]
+    server.clock.advance(119)
+    assert server.transport.take() == b""
+    server.clock.advance(1)
+    assert codes(server.transport.take()) == ["421 4.4.2"]
+
+
+def test_a_refused_message_is_no_mail() -> None:
+    """Only an accepted message begins the time without one anew."""
+    server = greeted(limits=Limits(idle_seconds=400))
+    server.clock.advance(200)
+    server.rules.later[EndOfData] = defer.succeed(reply(550, status.REFUSED, "no"))
+    assert codes(server.send(MESSAGE))[-1] == "550 5.7.1"
+    server.clock.advance(200)
+    assert codes(server.transport.take()) == ["421 4.4.2"]
+
+
 def test_a_data_phase_that_drips_is_closed_at_its_own_bound() -> None:
     """A client that sends an octet a minute keeps no session for longer than `data_seconds`."""
     server = greeted(limits=Limits(data_seconds=600))
@@ -221,6 +325,37 @@ def test_the_bound_of_the_data_phase_ends_with_it() -> None:
     server.send(MESSAGE)
     server.clock.advance(299)
     assert codes(server.send(b"NOOP\r\n")) == ["250 2.0.0"]
+
+
+def test_the_bound_of_the_data_phase_ends_with_a_refused_message() -> None:
+    """A message that the session refuses (a bare LF) ends the bound of its data phase too."""
+    server = greeted(limits=Limits(data_seconds=100))
+    assert codes(server.send(MESSAGE.replace(b"y\r\n", b"y\n\r\n")))[-1] == "550 5.6.11"
+    server.clock.advance(299)
+    assert server.transport.take() == b""
+    assert codes(server.send(b"NOOP\r\n")) == ["250 2.0.0"]
+
+
+def test_a_data_phase_whose_start_took_time_has_its_bound() -> None:
+    """The bound of the data phase holds too where the 354 came late."""
+    server = greeted(limits=Limits(data_seconds=100))
+    server.clock.advance(70)
+    slow = server.rules.later[Data] = defer.Deferred()
+    server.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.test>\r\nDATA\r\n")
+    slow.callback(reply(354, None, "go on"))
+    server.clock.advance(60)
+    server.send(b"x")
+    server.transport.take()
+    server.clock.advance(40)
+    assert codes(server.transport.take()) == ["421 4.4.2"]
+
+
+def test_answers_that_are_there_at_once_do_not_pile_up() -> None:
+    """Hundreds of pipelined messages whose answers have fired already are answered in a loop, not in each other."""
+    server = greeted()
+    for each in (Mail, Rcpt, EndOfData):
+        server.rules.fired[each] = reply(250, status.OK, "ok")
+    assert server.send(MESSAGE * 400).count(b"\r\n") == 1600
 
 
 def test_reading_stops_while_the_rules_think_and_much_input_waits() -> None:
@@ -279,6 +414,20 @@ def test_a_handshake_has_a_deadline() -> None:
     assert server.transport.calls[-1] == "abort"
     server.lose(ConnectionLost())
     assert [word for word, _ in server.rules.told] == ["secured", "lost"]
+
+
+def test_the_wait_for_a_command_begins_anew_after_a_handshake() -> None:
+    """Who has done its handshake has the whole five minutes for its EHLO."""
+    server = greeted()
+    server.send(b"STARTTLS\r\n")
+    server.clock.advance(30)
+    server.protocol.handshakeCompleted()
+    server.transport.take()
+    server.clock.advance(299)
+    assert "abort" not in server.transport.calls
+    assert server.transport.take() == b""
+    server.clock.advance(1)
+    assert codes(server.transport.take()) == ["421 4.4.2"]
 
 
 def test_implicit_tls_greets_after_the_handshake() -> None:
@@ -347,6 +496,23 @@ def test_stop_in_the_middle_of_data_lets_the_message_end() -> None:
     assert codes(server.send(MESSAGE[-10:])) == ["250 2.0.0", "421 4.3.2"]
 
 
+@pytest.mark.parametrize("what", ["stopped", "resumed", "half-closed"])
+def test_nothing_is_said_before_an_implicit_handshake_has_ended(what: str) -> None:
+    """While the handshake of port 465 is under way neither a stop nor the transport makes the session speak (law 5)."""
+    server = Server(implicit_tls=True)
+    if what == "stopped":
+        server.factory.stop()
+    elif what == "resumed":
+        server.protocol.resumeProducing()
+    else:
+        server.protocol.readConnectionLost()
+    assert server.transport.take() == b""
+    assert server.rules.events == []
+    server.protocol.handshakeCompleted()
+    assert server.transport.take().startswith(GREETING)
+    assert (server.transport.calls[-1] == "lose") == (what != "resumed")
+
+
 def test_too_many_connections_get_421() -> None:
     """One more than the network's bound is told 421 4.7.0, noted, and not counted; when one leaves there is room."""
     server = Server(per_network=1)
@@ -367,6 +533,41 @@ def test_the_total_bound_holds_over_networks() -> None:
     turned = ServerTransport()
     server.connect(turned, "198.51.100.1")
     assert codes(turned.take()) == ["421 4.7.0"]
+
+
+def test_a_share_of_the_connections_is_kept_for_smtpd() -> None:
+    """When mx has all connections that it may have, more are told 421 there, and smtpd has room still."""
+    admission = Admission(lambda service: Bounds(3, 2 if service == "mx" else 3, 10))
+    assert [admission.enter("mx", "192.0.2.1") for _ in range(2)] == [None, None]
+    refused = admission.enter("mx", "192.0.2.1")
+    assert refused is not None
+    assert refused.source == "[connections] smtpd_share"
+    assert admission.enter("smtpd", "192.0.2.1") is None
+    admission.leave("smtpd", "192.0.2.1")
+    admission.leave("mx", "192.0.2.1")
+    assert admission.enter("mx", "192.0.2.1") is None
+
+
+def test_too_many_on_the_implicit_tls_port_are_closed_without_a_word() -> None:
+    """Clear text on port 465 would be taken for a part of a handshake: a turned connection is just closed."""
+    server = Server(implicit_tls=True, total=1)
+    turned = ServerTransport()
+    server.connect(turned)
+    assert turned.take() == b""
+    assert turned.calls == ["lose"]
+
+
+def test_a_session_that_cannot_be_made_is_not_counted() -> None:
+    """When our rules cannot be made the peer hears 421 4.3.0, the fault is noted, and its place is free again."""
+    server = Server(total=2)
+    turned, again = ServerTransport(), ServerTransport()
+    works, server.factory.open = server.factory.open, broken_open
+    server.connect(turned)
+    server.factory.open = works
+    server.connect(again)
+    assert codes(turned.take()) == ["421 4.3.0"]
+    assert len(server.journal.of(Kind.FAULT)) == 1
+    assert again.take() == GREETING
 
 
 @pytest.mark.parametrize(

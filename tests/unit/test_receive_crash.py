@@ -25,9 +25,10 @@ from mta.relay.local import LocalDelivery
 from mta.relay.queue import RelayQueue
 from mta.settings.expansion import look_up
 from mta.settings.sections import Settings
-from mta.spool.port import Message, QueuedMessage, QueuedRecipient
+from mta.spool.content import Contents
+from mta.spool.port import Message, QueuedMessage, QueuedRecipient, StagedContent, SyncedContent
 from tests.doubles.disk import Operation, SimulatedDisk
-from tests.doubles.reception import Post, etc
+from tests.doubles.reception import SPOOL, Post, etc
 from tests.doubles.spool import ModelSpool
 from tests.doubles.sync import inline
 
@@ -70,7 +71,7 @@ class Server:
         address = lambda mailbox: look_up(settings.directory, mailbox, lambda m: m.domain)[1]
         self.relay = RelayQueue(
             spool,
-            LocalDelivery(self.store, lambda: settings.directory),
+            LocalDelivery(self.store, lambda: settings.directory, inline),
             outside,
             Bouncer("mx.example.test", lambda: 0, random.Random(1), address, lambda: 1e6),
             lambda: settings.queue,
@@ -93,7 +94,7 @@ class Server:
 
     def make_commit(self) -> Commit:
         """Make the commit."""
-        return Commit(self.store, self.spool, self.relay.room, self.hand_over)
+        return Commit(self.store, self.spool, self.relay.starts_at_once, self.hand_over, self.post.journal)
 
     def hand_over(self, message: Message) -> None:
         """Give a committed message to the relay when the reply is out."""
@@ -160,10 +161,9 @@ class Cuts:
         self.server_class = server_class
         self.tried = 0
         self.outside = Outside()
-        self.spool = WatchedSpool()
         disk = SimulatedDisk(["/state/staging", "/mail"])
+        self.spool = WatchedSpool(contents=Contents(disk, SPOOL))
         self.server = server_class(settings, self.outside, disk, self.spool)
-        self.spool._disk = self.server.post.disk
         self.acknowledged: set[bytes] = set()
         self.busy = False
 
@@ -189,9 +189,8 @@ class Cuts:
             self.tried += 1
             outside = Outside()
             outside.taken.update(self.outside.taken)
-            left = self.spool.crash(self.server.post.clock.seconds(), power_cut=True)
+            left = self.spool.crash(self.server.post.clock.seconds(), power_cut=True, contents=Contents(disk, SPOOL))
             after = Server(self.settings, outside, disk, left)
-            left._disk = after.post.disk
             after.post.clock.advance(self.server.post.clock.seconds() - after.post.clock.seconds())
             after.run()
             where = f"{label}, before {operation}"
@@ -234,11 +233,23 @@ def test_the_simulation_sees_a_reply_before_the_commit(settings: Settings) -> No
 
     class HastyServer(Server):
         def make_commit(self) -> Commit:
-            return Hasty(self.store, self.spool, lambda: True, self.hand_over)
+            return Hasty(self.store, self.spool, lambda destinations: True, self.hand_over, self.post.journal)
 
     hasty = Cuts(settings, HastyServer)
     with pytest.raises(AssertionError, match="0 copies"):
         hasty.run()
+
+
+def test_the_simulation_sees_content_that_is_not_synced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large message that is taken into the spool without a sync of its file is caught."""
+
+    def not_synced(content: StagedContent) -> SyncedContent:
+        content.file.close()
+        return SyncedContent(content.path)
+
+    monkeypatch.setattr(StagedContent, "sync", not_synced)
+    with pytest.raises(AssertionError, match="nothing unsynced kept"):
+        Cuts(settings).run()
 
 
 def test_the_simulation_sees_names_that_are_not_synced(settings: Settings) -> None:

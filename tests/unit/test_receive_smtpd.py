@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from twisted.internet import defer
 
+from mta.auth.checker import Accepted
+from mta.mail.reason import Reason
 from mta.observe.event import Kind
 from mta.settings.directory import Directory
 from tests.doubles.reception import PASSWORD, TOML, Post, Talk, etc
@@ -100,6 +103,55 @@ def test_wrong_password_and_unknown_user_get_the_same_answer(post: Post) -> None
     assert wrong == unknown
     assert wrong.startswith(b"535 5.7.8 ")
     assert len(post.journal.of(Kind.LOGIN_REFUSED)) == 2
+
+
+@pytest.mark.parametrize("between", [b"", b"NOOP\r\n", b"MAIL FROM:<alice@example.test>\r\n"])
+def test_a_login_that_comes_too_late_is_none(post: Post, between: bytes) -> None:
+    """After a 451 in place of the 235 nobody is logged in, whatever the checker finds later: MAIL gets 530."""
+    talk = post.session("smtpd", tls=True)
+    late: defer.Deferred[object] = defer.Deferred()
+    checker, post.reception.checker = post.reception.checker, LateChecker(late)  # type: ignore[assignment]  # its double
+    assert talk.send(plain()) == b""
+    assert talk.give_up().startswith(b"451 ")
+    talk.send(between)
+    account = post.reception.settings.directory.account("alice@example.test")
+    assert account is not None
+    late.callback(Accepted(account, Reason("the password is right")))
+    assert talk.codes(b"MAIL FROM:<alice@example.test>\r\n") == ["530 5.7.0"]
+    post.reception.checker = checker
+    assert talk.codes(plain()) == ["235 2.7.0"]
+    assert talk.codes(b"MAIL FROM:<alice@example.test>\r\n") == ["250 2.1.0"]
+
+
+class LateChecker:
+    """Answers when the test does."""
+
+    def __init__(self, answer: defer.Deferred[object]) -> None:
+        self._answer = answer
+
+    async def authenticate(self, *asked: object) -> object:
+        """See `Checker`."""
+        return await self._answer
+
+
+def test_the_rate_of_a_network_outlives_a_reload(post: Post, tmp_path: Path) -> None:
+    """Messages are counted for a network, not for the line of the file that it stands in."""
+    for _ in range(3):
+        talk = post.session("smtpd", address="198.51.100.3")
+        assert talk.codes(b"MAIL FROM:<scanner@example.test>\r\n") == ["250 2.1.0"]
+    (tmp_path / "again").mkdir()
+    post.settings = etc(tmp_path / "again", TOML + "# moved\n" + NETWORK)
+    talk = post.session("smtpd", address="198.51.100.3")
+    assert talk.codes(b"MAIL FROM:<scanner@example.test>\r\n") == ["450 4.7.0"]
+
+
+def test_25_guessing_ends_the_session(post: Post) -> None:
+    """Row 25: the tenth wrong password of a session, whatever the accounts, gets 421 and the end of it."""
+    talk = post.session("smtpd", tls=True)
+    guesses = [talk.codes(plain(login=f"user{number}@example.test"))[0] for number in range(10)]
+    assert guesses == ["535 5.7.8"] * 9 + ["421 4.7.0"]
+    assert talk.core.closing
+    assert post.session("smtpd", tls=True).codes(plain()) == ["235 2.7.0"]
 
 
 def test_an_authorization_identity_must_be_the_login(post: Post) -> None:
@@ -228,7 +280,7 @@ def test_a_login_that_was_removed_sends_no_more(post: Post) -> None:
     settings = post.reception.settings
     domain = settings.directory.domains["example.test"]
     without = replace(domain, accounts=tuple(a for a in domain.accounts if a.login != "alice@example.test"))
-    post.reception.settings = replace(settings, directory=Directory([without]))
+    post.settings = replace(settings, directory=Directory([without]))
     assert talk.codes(b"MAIL FROM:<alice@example.test>\r\n") == ["530 5.7.0"]
 
 

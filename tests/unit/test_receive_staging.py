@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import errno
+import tracemalloc
 
 import pytest
 
+from mta.disk.port import Free
+from mta.observe.journal import Journal
 from mta.receive.rate import HourlyRate
 from mta.receive.staging import MEMORY_MAXIMUM, Staging
+from mta.spool.port import StagedContent
+from mta.spool.reserve import Reserve
 from tests.doubles.disk import FaultyDisk, SimulatedDisk
 
 PATH = "/staging/1"
 
 
 class Stage:
-    """A staging area whose prefix says how much of the content it was asked about."""
+    """A staging area, and what its prefix was made of. `prefix` may be set; None refuses."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: Reserve | None = None) -> None:
         self.disk = SimulatedDisk(["/staging"])
         self.faulty = FaultyDisk(self.disk)
         self.heads: list[bytes] = []
-        self.staging = Staging(self.faulty, PATH, self.open)
+        self.prefix: bytes | None = b"prefix "
+        self.staging = Staging(self.faulty, PATH, reserve or reserve_beside(1 << 40), self.open)
 
-    def open(self, head: bytes) -> bytes:
+    def open(self, head: bytes) -> bytes | None:
         """Make the prefix."""
         self.heads.append(head)
-        return b"prefix "
+        return self.prefix
+
+
+def reserve_beside(octets: int) -> Reserve:
+    """Make a reserve on a volume with so many octets beside it."""
+    disk = SimulatedDisk()
+    disk.free_space = Free(1_000_000 + octets, 1)
+    return Reserve(disk, "/", 1_000_000, 0, lambda: 0.0, Journal(lambda: 0.0))
 
 
 def test_small_content_stays_in_memory() -> None:
@@ -45,10 +58,58 @@ def test_large_content_goes_to_a_file() -> None:
     stage.staging.add(b"a" * MEMORY_MAXIMUM)
     stage.staging.add(b"b")
     stage.staging.add(b"c")
-    assert stage.staging.finish() == PATH
+    content = stage.staging.finish()
+    assert isinstance(content, StagedContent)
+    assert content.path == PATH
     assert stage.disk.files()[PATH] == b"prefix " + b"a" * MEMORY_MAXIMUM + b"bc"
     assert stage.heads == [b"a" * MEMORY_MAXIMUM + b"b"]
     assert stage.staging.size == MEMORY_MAXIMUM + 2
+    assert content.sync().path == PATH
+    assert stage.disk.crash().files() == {}, "the name is for the spool to sync"
+    stage.disk.sync_directory("/staging")
+    assert stage.disk.crash().files() == stage.disk.files()
+
+
+def test_tiny_pieces_take_no_more_memory_than_large_ones() -> None:
+    """Content that comes octet by octet is kept within twice its size."""
+    stage = Stage()
+    tracemalloc.start()
+    try:
+        for _ in range(100_000):
+            stage.staging.add(bytes(1))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 200_000
+    assert stage.staging.finish() == b"prefix " + bytes(100_000)
+
+
+@pytest.mark.parametrize("size", [10, MEMORY_MAXIMUM + 1])
+def test_what_is_refused_for_its_head_is_only_counted(size: int) -> None:
+    """After a refusal nothing is kept and nothing is written, whatever comes."""
+    stage = Stage()
+    stage.prefix = None
+    stage.staging.add(bytes(size))
+    for _ in range(100):
+        stage.staging.add(bytes(MEMORY_MAXIMUM))
+    assert stage.staging.finish() is None
+    assert (stage.staging.size, stage.staging.failed) == (size + 100 * MEMORY_MAXIMUM, None)
+    assert stage.disk.operations == []
+    assert len(stage.heads) == 1
+
+
+def test_messages_that_come_at_once_leave_the_reserve() -> None:
+    """Whatever was free when each began, all together take no more than there is beside the reserve."""
+    room = 10 * MEMORY_MAXIMUM
+    reserve = reserve_beside(room)
+    stages = [Stage(reserve) for _ in range(8)]
+    for some in (stages[:2], stages[2:]):
+        for _ in range(4):
+            for stage in some:
+                stage.staging.add(bytes(MEMORY_MAXIMUM))
+    assert [stage.staging.finish() is not None for stage in stages] == [True, True] + [False] * 6
+    assert sum(len(octets) for stage in stages for octets in stage.disk.files().values()) <= room
+    assert {stage.staging.failed and stage.staging.failed.errno for stage in stages[2:]} == {errno.ENOSPC}
 
 
 def test_a_drop_removes_the_file() -> None:

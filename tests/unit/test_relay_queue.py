@@ -82,10 +82,13 @@ class Relay:
         """Say where reports go."""
         return self.readers(mailbox)
 
-    def accept(self, *names: str, sender: Mailbox | None = ALICE, active: bool = True, hand_over: bool = True) -> str:
+    def accept(
+        self, *names: str, sender: Mailbox | None = ALICE, active: bool | None = None, hand_over: bool = True
+    ) -> str:
         """Insert a message for ``name@example.net`` or, without a domain, for a mailbox of ours; return its id."""
         queue_id = new_queue_id(self.clock.seconds(), 0, self.chance)
         mailboxes = [Mailbox(*name.split("@")) if "@" in name else Mailbox(name, "example.test") for name in names]
+        destinations = [mailbox.domain if mailbox.domain != "example.test" else LOCAL for mailbox in mailboxes]
         message = Message(
             queue_id,
             self.clock.seconds(),
@@ -94,8 +97,8 @@ class Relay:
             24,
             False,
             Origin("mx"),
-            [mailbox.domain if mailbox.domain != "example.test" else LOCAL for mailbox in mailboxes],
-            active,
+            destinations,
+            self.queue.starts_at_once(destinations) if active is None else active,
         )
         result(self.spool.insert(message))
         if hand_over:
@@ -285,8 +288,12 @@ def test_a_spool_that_cannot_be_marked_starts_nothing() -> None:
     relay.clock.pump([0.1] * 5)
     assert relay.remote.attempts == []
     relay.spool.fault = None
-    relay.clock.pump([0.1] * 5)
+    relay.clock.pump([1.0] * 6)
     assert len(relay.remote.attempts) == 1
+    assert [kind for kind in relay.journal.kinds() if "SPOOL" in kind.name] == [
+        Kind.SPOOL_UNWRITABLE,
+        Kind.SPOOL_WRITABLE,
+    ]
 
 
 def test_a_dead_destination_is_not_tried_message_by_message() -> None:
@@ -300,7 +307,7 @@ def test_a_dead_destination_is_not_tried_message_by_message() -> None:
     assert len(relay.remote.attempts) == 1
     assert [relay.states(queue_id)[0][0] for queue_id in ids] == [State.WAITING] * 4
     reasons = [event.reason.text for event in relay.journal.of(Kind.RECIPIENT_DEFERRED) if event.reason]
-    assert reasons == ["connection refused"] + ["example.net rests: connection refused"] * 3
+    assert sorted(reasons) == ["connection refused"] + ["example.net rests: connection refused"] * 3
 
 
 def test_memory_is_bounded_and_the_backlog_follows() -> None:
@@ -309,7 +316,7 @@ def test_memory_is_bounded_and_the_backlog_follows() -> None:
     relay.remote.held = []
     ids = []
     for number in range(7):
-        ids.append(relay.accept(f"u{number}@d{number}.example", active=relay.queue.room()))
+        ids.append(relay.accept(f"u{number}@d{number}.example", active=number < 2))
     assert len(relay.remote.attempts) == 2
     while relay.remote.held:
         relay.remote.held.pop(0).callback(None)
@@ -323,7 +330,7 @@ def test_stop_waits_for_what_is_under_way_and_starts_nothing() -> None:
     relay = Relay(width=1)
     relay.remote.held = []
     first, second = relay.accept("bob@example.net"), relay.accept("eve@example.net")
-    stopped = relay.queue.stop()
+    stopped = defer.ensureDeferred(relay.queue.stop())
     assert not stopped.called
     relay.remote.held[0].callback(None)
     result(stopped)
@@ -359,7 +366,7 @@ def test_after_a_death_what_was_there_goes_one_at_a_time() -> None:
     fresh = relay.accept("bob@example.net", active=False, hand_over=False)
     relay.clock.pump([0.1] * 5)
     assert len(relay.remote.attempts) == 2
-    assert relay.remote.attempts[1][0] == fresh
+    assert fresh in [queue_id for queue_id, _ in relay.remote.attempts]
     active = [q.state for m in relay.spool.page() for q in m.recipients].count(State.ACTIVE)
     assert active == 2
     while relay.remote.held:
@@ -398,3 +405,175 @@ def test_many_that_died_do_not_hide_what_is_due_behind_them() -> None:
     relay.queue.start()
     relay.clock.pump([0.1] * 3)
     assert fresh in [queue_id for queue_id, _ in relay.remote.attempts]
+
+
+def test_a_message_to_many_domains_brings_one_report() -> None:
+    """Fifty domains that refuse are one report about fifty recipients, when the last attempt is over."""
+    relay = Relay()
+    relay.remote.held = []
+    names = [f"bob@d{number}.example" for number in range(50)]
+    relay.remote.script = {"bob": REFUSED}
+    relay.local.held = []
+    queue_id = relay.accept(*names)
+    for held in relay.remote.held[:-1]:
+        held.callback(None)
+    assert relay.local.attempts == []
+    assert len(relay.states(queue_id)) == 50
+    relay.remote.held[-1].callback(None)
+    assert relay.states(queue_id) == []
+    [(report_id, _)] = relay.local.attempts
+    assert relay.spool.content(report_id).count(b"\r\nFinal-Recipient:") == 50
+
+
+def test_a_failure_is_told_within_five_minutes() -> None:
+    """A recipient that is still tried holds the report about another one back for five minutes, not for ever."""
+    relay = Relay()
+    relay.remote.held = []
+    relay.remote.script = {"bob": REFUSED}
+    queue_id = relay.accept("bob@a.example", "eve@b.example")
+    relay.remote.held[0].callback(None)
+    relay.clock.advance(299)
+    assert relay.local.attempts == []
+    relay.clock.advance(1)
+    assert len(relay.local.attempts) == 1
+    assert len(relay.states(queue_id)) == 1
+
+
+def test_a_stop_tells_what_is_kept() -> None:
+    """A failure that waits for its companions is reported when the server stops."""
+    relay = Relay(width=1)
+    relay.remote.held = []
+    relay.remote.script = {"bob": REFUSED}
+    queue_id = relay.accept("bob@a.example", "eve@b.example")
+    relay.remote.held[0].callback(None)
+    stopped = defer.ensureDeferred(relay.queue.stop())
+    relay.remote.held[1].callback(None)
+    result(stopped)
+    assert relay.spool.get(queue_id) is None
+    assert len(relay.journal.of(Kind.REPORT_QUEUED)) == 1
+    assert relay.clock.getDelayedCalls() == []
+
+
+def test_a_leap_of_the_clock_returns_nothing() -> None:
+    """When wall time leaps by six days while we run, mail that was tried once is tried on, not returned (row 85)."""
+    relay = Relay()
+    leap = 0.0
+    relay.journal.wall = lambda: relay.clock.seconds() + leap
+    relay.remote.script = {"bob": BUSY}
+    queue_id = relay.accept("bob@example.net")
+    leap = 6 * 86400.0
+    relay.clock.pump([60.0] * 10)
+    assert len(relay.remote.attempts) > 1
+    assert [state for state, _, _ in relay.states(queue_id)] == [State.WAITING]
+    assert relay.journal.of(Kind.REPORT_QUEUED) == []
+
+
+def test_a_reply_that_speaks_of_the_network_rests_nobody() -> None:
+    """A host that says 451 4.4.3 about one sender was reached: the next message to it is tried."""
+    relay = Relay(width=1)
+    relay.remote.script = {"bob": Deferred(Reason("said"), status.DIRECTORY_FAILURE, "mx", "451 4.4.3 sender?")}
+    relay.accept("bob@example.net")
+    relay.accept("eve@example.net")
+    assert len(relay.remote.attempts) == 2
+
+
+def test_a_missing_outcome_waits() -> None:
+    """A delivery that forgets a recipient is a bug of ours: noted, and the recipient waits (law 2)."""
+    relay = Relay()
+
+    async def forgetful(*arguments: object) -> Mapping[int, Outcome]:
+        return {}
+
+    relay.remote.deliver = forgetful  # type: ignore[method-assign]  # broken on purpose
+    queue_id = relay.accept("bob@example.net")
+    assert [(state, attempts) for state, attempts, _ in relay.states(queue_id)] == [(State.WAITING, 0)]
+    assert len(relay.journal.of(Kind.FAULT)) == 1
+
+
+def test_a_shard_that_is_gone_gives_its_places_back() -> None:
+    """When a shard becomes suspect its attempts end unrecorded at once, with one alarm, and others have their turn."""
+    relay = Relay(QueueSettings(jitter=0, concurrency=1))
+    relay.remote.held = []
+    relay.accept("bob@a.example")
+    relay.spool.fault = SpoolSuspect("gone")
+    relay.remote.held[0].callback(None)
+    relay.clock.pump([10.0] * 10)
+    assert len(relay.journal.of(Kind.SPOOL_UNWRITABLE)) == 1
+    relay.spool.fault = None
+    relay.accept("eve@b.example")
+    assert len(relay.remote.attempts) == 2
+
+
+def test_a_record_that_waits_for_the_disk_holds_no_place() -> None:
+    """With a full disk an attempt that is over frees its place before its record stands."""
+    relay = Relay(QueueSettings(jitter=0, concurrency=1))
+    relay.remote.held = []
+    relay.accept("bob@a.example")
+    relay.accept("eve@b.example", active=True)
+    record, relay.spool.record = relay.spool.record, lambda *arguments: defer.Deferred()  # type: ignore[method-assign]
+    relay.remote.held[0].callback(None)
+    assert len(relay.remote.attempts) == 2
+    relay.spool.record = record  # type: ignore[method-assign]
+
+
+def test_waiting_mail_never_starves() -> None:
+    """A message that found no room at its commit is found though nothing else happens, within a minute."""
+    relay = Relay(QueueSettings(jitter=0, memory_messages=1))
+    relay.remote.held = []
+    relay.accept("bob@a.example")
+    message = relay.accept("eve@b.example", active=False)
+    relay.remote.held[0].callback(None)
+    relay.clock.pump([1.0] * 61)
+    assert message in [queue_id for queue_id, _ in relay.remote.attempts]
+
+
+def test_kept_content_is_bounded() -> None:
+    """Large content is not kept in memory while its job waits: it is read again when it has its turn."""
+    relay = Relay(QueueSettings(jitter=0, concurrency=1))
+    relay.remote.held = []
+    relay.accept("bob@a.example")
+    relay.accept("eve@b.example")
+    [waiting] = [job for job in relay.queue._jobs.values() if job.destination == "b.example"]
+    assert waiting.content is not None
+    big = replace(relay.spool.get(waiting.message.queue_id), replay=False)  # type: ignore[type-var]
+    relay.queue._add(replace(big, queue_id="x"), bytes(100_000))
+    assert relay.queue._jobs["x", "b.example"].content is None
+
+
+def test_a_full_disk_is_said_once() -> None:
+    """Two hundred due messages and a full disk are one alarm, not one for each look."""
+    relay = Relay()
+    for number in range(200):
+        relay.accept(f"u{number}@d{number}.example", active=False, hand_over=False)
+    relay.spool.fault = OSError(28, "No space left on device")
+    relay.queue.start()
+    relay.clock.pump([0.5] * 40)
+    assert len(relay.journal.of(Kind.SPOOL_UNWRITABLE)) == 1
+    relay.spool.fault = None
+    relay.clock.pump([1.0] * 70)
+    assert relay.spool.counts().messages == 0
+
+
+def test_many_that_died_cost_no_busy_loop() -> None:
+    """A thousand doubtful messages, one of them slow: ordinary mail is tried at once, and the spool is read seldom."""
+    before = Relay()
+    before.remote.held = []
+    for number in range(1000):
+        before.accept(f"u{number}@d{number}.example", active=True)
+    relay = Relay(spool=before.spool.crash(1000), seed=8)
+    relay.remote.held = []
+    looks = 0
+    due = relay.spool.due
+
+    def counted(*arguments: object) -> object:
+        nonlocal looks
+        looks += 1
+        return due(*arguments)  # type: ignore[arg-type]
+
+    relay.spool.due = counted  # type: ignore[method-assign, assignment]
+    relay.queue.start()
+    fresh = relay.accept("bob@example.net", active=False, hand_over=False)
+    relay.clock.pump([0.1] * 100)
+    assert fresh in [queue_id for queue_id, _ in relay.remote.attempts]
+    assert len(relay.remote.attempts) == 2
+    assert looks < 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,65 @@ def test_nobody_answers() -> None:
     assert isinstance(outcome, Deferred)
     assert outcome.status == Status(4, 4, 1)
     assert outcome.remote == "one.example.net [192.0.2.2]:25"
-    assert "before: " in outcome.reason.text
+    assert outcome.reply == ""
+    assert "besides: " in outcome.reason.text
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_whoever_answered_was_reached(order: int) -> None:
+    """Where one host answered and another did not, the outcome has that answer, whatever their order."""
+    here = World(*[Host("one.example.net", (A,)), Host("two.example.net", (B,))][::order])
+    here.listen(A, SmtpPeer(script={"greeting": b"421 4.4.1 busy\r\n"}))
+    here.listen(B, REFUSED)
+    (outcome,) = here.deliver()
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply == "421 4.4.1 busy"
+    assert outcome.remote == "one.example.net [192.0.2.1]:25"
+    assert "refused at greeting" in outcome.reason.text
+    assert "Connection was refused" in outcome.reason.text
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ({"greeting": SILENCE}, Status(4, 4, 1)),
+        ({"EHLO": SILENCE}, Status(4, 4, 2)),
+        ({"MAIL": SILENCE, "RCPT": SILENCE, "DATA": SILENCE}, Status(4, 4, 2)),
+        ({"DATA": SILENCE}, Status(4, 4, 2)),
+    ],
+)
+def test_a_host_that_falls_silent_was_there(script: dict[str, Any], status: Status) -> None:
+    """4.4.1 of ours says that nobody was there; a host that greeted and then says no more is 4.4.2 (RFC 3463 §3.5)."""
+    here = world(SmtpPeer(script=script))
+    waiting = here.start(message(ALICE))
+    here.wait(301)
+    outcome = result(waiting)[10]
+    assert isinstance(outcome, Deferred)
+    assert outcome.status == status
+    assert outcome.reply == ""
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_shortage_of_ours_counts_for_nobody(number: int, order: int) -> None:
+    """No descriptor left, a firewall of ours: deferred with `local`, also where another address did not answer."""
+    here = World(Host("one.example.net", (A, B)[::order]))
+    here.listen(A, error.ConnectError(number, "injected"))
+    here.listen(B, REFUSED)
+    (outcome,) = here.deliver()
+    assert isinstance(outcome, Deferred)
+    assert outcome.local
+    assert "injected" in outcome.reason.text
+
+
+def test_a_prohibition_by_their_router_is_not_ours() -> None:
+    """EACCES from an IPv6 address is no cause of ours: the other side could keep mail here without end."""
+    here = World(Host("one.example.net", (C,)))
+    here.listen(C, error.ConnectError(errno.EACCES, "injected"))
+    (outcome,) = here.deliver()
+    assert isinstance(outcome, Deferred)
+    assert not outcome.local
+    assert outcome.status == Status(4, 4, 1)
 
 
 def test_silent_address() -> None:
@@ -536,6 +595,98 @@ def test_a_message_the_host_cannot_take(
     here.end()
 
 
+CANNOT = (
+    (["SIZE 23"], message(ALICE), CONTENT),
+    (["SMTPUTF8"], message(ALICE, eight_bit=True), b"\r\n\xff\r\n"),
+    ([], message(Mailbox("älice", "example.net")), CONTENT),
+)
+
+
+@pytest.mark.parametrize(("offers", "queued", "content"), CANNOT)
+def test_what_one_host_lacks_the_next_may_have(offers: list[str], queued: QueuedMessage, content: bytes) -> None:
+    """A host that does not offer what the message needs speaks for itself only: the next one gets it."""
+    here = World(Host("one.example.net", (A,)), Host("two.example.net", (B,)))
+    first, second = SmtpPeer(offers=offers), SmtpPeer(offers=["SIZE", "8BITMIME", "SMTPUTF8"])
+    here.listen(A, first)
+    here.listen(B, second)
+    (outcome,) = here.deliver(queued, content)
+    assert isinstance(outcome, Delivered)
+    assert outcome.remote.startswith("two.")
+    assert first.commands == ["EHLO us.example"]
+    assert len(second.messages) == 1
+    here.end()
+
+
+def test_ehlo_refused_once_does_not_bounce() -> None:
+    """A host that answers EHLO with 5yz offers nothing then; 8-bit content goes to the next host."""
+    here = World(Host("one.example.net", (A,)), Host("two.example.net", (B,)))
+    here.listen(A, SmtpPeer(script={"EHLO": [b"500 5.5.1 not now\r\n"]}))
+    here.listen(B, SmtpPeer())
+    (outcome,) = here.deliver(message(ALICE, eight_bit=True))
+    assert isinstance(outcome, Delivered)
+    assert outcome.remote.startswith("two.")
+    here.end()
+
+
+@pytest.mark.parametrize("other", [REFUSED, b"421 4.3.2 busy\r\n", CLOSE])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("offers", "queued", "content"), CANNOT)
+def test_what_another_host_may_have_is_waited_for(
+    other: Any, order: int, offers: list[str], queued: QueuedMessage, content: bytes
+) -> None:
+    """As long as one host of the route said nothing of it, what the others lack defers, and both are named."""
+    here = World(*[Host("one.example.net", (A,)), Host("two.example.net", (B,))][::order])
+    here.listen(A, SmtpPeer(offers=offers))
+    here.listen(B, other if isinstance(other, Exception) else SmtpPeer(script={"greeting": other}))
+    (outcome,) = here.deliver(queued, content)
+    assert isinstance(outcome, Deferred)
+    assert outcome.status.class_ == 4
+    assert outcome.status != Status(4, 4, 1)
+    assert not outcome.local
+    assert "two.example.net" in str(outcome.reason)
+    assert "one.example.net" in str(outcome.reason)
+    here.end()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_deferral_is_not_forgotten_for_what_another_host_lacks(order: int) -> None:
+    """4yz to the recipient by one host stands, whatever the other lacks."""
+    here = World(*[Host("one.example.net", (A,)), Host("two.example.net", (B,))][::order])
+    here.listen(A, SmtpPeer(offers=["SIZE 23"]))
+    here.listen(B, SmtpPeer(script={"RCPT": b"450 4.7.1 greylisted\r\n"}))
+    (outcome,) = here.deliver()
+    assert isinstance(outcome, Deferred)
+    assert outcome.reply == "450 4.7.1 greylisted"
+    here.end()
+
+
+def test_no_host_has_what_the_message_needs() -> None:
+    """Where every host of the route lacks it, or refuses us, the message fails; those hosts count as addresses only."""
+    here = World(
+        Host("one.example.net", (A, C)),
+        Host("two.example.net", (B,)),
+        limits=AttemptLimits(sessions=1),
+    )
+    here.listen(A, SmtpPeer(offers=["SIZE 23"]))
+    here.listen(C, SmtpPeer(script={"greeting": b"554 no\r\n"}))
+    here.listen(B, SmtpPeer(offers=["SIZE 22"]))
+    (outcome,) = here.deliver()
+    assert isinstance(outcome, Failed)
+    assert outcome.status == Status(5, 3, 4)
+    assert [address for address, _ in here.network.tried] == [A, C, B]
+    here.end()
+
+
+def test_an_address_not_tried_may_offer_it() -> None:
+    """What the addresses of one attempt lack does not speak for those that were not tried."""
+    here = World(Host("one.example.net", (A, B)), limits=AttemptLimits(addresses=1))
+    here.listen(A, SmtpPeer(offers=["SIZE 23"]))
+    (outcome,) = here.deliver()
+    assert isinstance(outcome, Deferred)
+    assert outcome.status == Status(4, 3, 4)
+    here.end()
+
+
 @pytest.mark.parametrize("offers", [["SIZE 24"], ["SIZE 0"], ["SIZE"], []])
 def test_a_message_that_just_fits(offers: list[str]) -> None:
     """A message of exactly the size offered goes, and any where there is no limit."""
@@ -576,7 +727,7 @@ def test_domains_become_a_labels() -> None:
     here.end()
 
 
-@pytest.mark.parametrize("content", [b"a\nb\r\n", b"a\rb\r\n", b"a\r\n.\n", b"x" * 70_000 + b"\n"])
+@pytest.mark.parametrize("content", [b"a\nb\r\n", b"a\rb\r\n", b"a\r\n.\n"])
 def test_a_bare_line_end_never_leaves(content: bytes) -> None:
     """Law 3: content with a bare CR or LF fails here, before any host is asked."""
     here = World()
@@ -585,6 +736,33 @@ def test_a_bare_line_end_never_leaves(content: bytes) -> None:
     assert isinstance(outcome, Failed)
     assert outcome.status == Status(5, 6, 11)
     assert here.network.tried == []
+
+
+@pytest.mark.parametrize("content", [b"x" * 70_000 + b"\n", b"\r" + b"x" * 70_000, b"x" * 140_000 + b"\r\n.\n"])
+def test_a_bare_line_end_in_large_content_has_no_end(content: bytes) -> None:
+    """Law 3: in large content it shows while that is sent: no end of data, no other host, all fail with 5.6.11."""
+    here = World(Host("one.example.net", (A,)), Host("two.example.net", (B,)), limits=AttemptLimits(recipients=2))
+    peer = SmtpPeer(script={"RCPT TO:<r1@example.net>": b"450 later\r\n"})
+    here.listen(A, peer)
+    outcomes = here.deliver(many(5), content)
+    assert [(type(outcome), outcome.status) for outcome in outcomes] == [(Failed, Status(5, 6, 11))] * 5
+    assert [outcome.remote for outcome in outcomes] == [""] * 5
+    assert here.network.tried == [(A, 25)]
+    assert peer.messages == []
+    assert peer.lost
+    here.end()
+
+
+def test_large_content_is_delivered() -> None:
+    """Content of many chunks arrives whole, and the connection is used again."""
+    peer = SmtpPeer(offers=["SIZE"])
+    here = world(peer)
+    content = b"Subject: x\r\n\r\n" + b".23456\r\n" * 30_000
+    assert isinstance(here.deliver(content=content)[0], Delivered)
+    assert isinstance(here.deliver()[0], Delivered)
+    assert peer.messages[0] == content.replace(b"\n.", b"\n..")
+    assert len(here.network.wires) == 1
+    here.end()
 
 
 # TLS
@@ -700,6 +878,7 @@ def test_no_tls_to_be_had(offers: list[str], script: dict[str, Any], status: Sta
     else:
         assert isinstance(outcome, Deferred)
         assert outcome.status == status
+        assert outcome.reply == ("454 4.7.0 no certificate" if script else "")
     here.end()
 
 
@@ -712,6 +891,7 @@ def test_an_attack_on_starttls_never_leads_to_clear_text(answer: bytes) -> None:
     assert isinstance(outcome, Deferred)
     assert here.network.tried == [(A, 25)]
     assert peer.commands == ["EHLO us.example", "STARTTLS"]
+    assert not outcome.local
     assert outcome.reply == ("421 bye" if answer.startswith(b"421") else "")
 
 
@@ -928,6 +1108,107 @@ def test_stop() -> None:
     here.network.move()
     assert isinstance(result(waiting)[10], Delivered)
     assert second.commands[-1] == "QUIT"
+    here.end()
+
+
+def stopped(here: World, waiting: defer.Deferred[Mapping[int, Outcome]]) -> Any:
+    """Abort, and see that the delivery comes to its outcome at once and leaves nothing open."""
+    here.delivery.abort()
+    outcomes = result(waiting)
+    here.network.move()
+    assert [wire.connected for wire in here.network.wires] == [False] * len(here.network.wires)
+    assert here.clock.getDelayedCalls() == []
+    return outcomes
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"greeting": SILENCE},
+        {"EHLO": SILENCE},
+        {"STARTTLS": SILENCE},
+        {"MAIL": SILENCE, "RCPT": SILENCE, "DATA": SILENCE},
+        {"DATA": SILENCE},
+    ],
+)
+def test_abort(script: dict[str, Any]) -> None:
+    """Abort ends a delivery at any stage: 4.3.2, a cause of ours, and no other address is tried."""
+    here = World(Host("one.example.net", (A, B)))
+    here.listen(A, SmtpPeer(offers=["STARTTLS"] if "STARTTLS" in script else ["PIPELINING"], script=script))
+    outcome = stopped(here, here.start(message(ALICE)))[10]
+    assert isinstance(outcome, Deferred)
+    assert outcome.local
+    assert outcome.status == Status(4, 3, 2)
+    assert outcome.reason == Reason("we are stopping", "stop")
+    assert here.network.tried == [(A, 25)]
+
+
+def test_abort_in_a_handshake() -> None:
+    """A handshake that abort ends is no failed one: nothing goes in clear text instead."""
+    here = World()
+    here.listen(A, SmtpPeer(offers=["STARTTLS"]))
+    outcome = stopped(here, here.start(message(ALICE)))[10]
+    assert outcome.local
+    assert here.network.tried == [(A, 25)]
+    assert here.journal.of(Kind.TLS_FAILED) == []
+
+
+def test_abort_while_connecting() -> None:
+    """A connection that is being made is given up."""
+    here = World(Host("one.example.net", (A, B)))
+    here.network.listen(A, None)
+    outcome = stopped(here, here.start(message(ALICE)))[10]
+    assert outcome.local
+    assert here.network.tried == [(A, 25)]
+
+
+@pytest.mark.parametrize("answer", [None, Deferred(Reason("no name server"), Status(4, 4, 3))])
+def test_abort_while_the_route_is_looked_up(answer: Deferred | None) -> None:
+    """So is a look-up, whether it raises or makes an outcome of its end."""
+    here = World()
+    looking: defer.Deferred[Any] = defer.Deferred(answer and (lambda looked: looked.callback(answer)))
+    here.delivery._route = lambda _: looking
+    outcome = stopped(here, here.start(message(ALICE)))[10]
+    assert outcome == Deferred(Reason("we are stopping", "stop"), Status(4, 3, 2), local=True)
+
+
+def test_a_cancelled_look_up_is_raised_without_abort() -> None:
+    """Nobody but abort turns a cancellation into an outcome."""
+    here = World()
+    here.delivery._route = lambda _: defer.fail(defer.CancelledError())
+    with pytest.raises(defer.CancelledError):
+        here.deliver()
+
+
+def test_abort_keeps_what_was_decided() -> None:
+    """What was answered holds; also what an earlier host deferred does not count, for the others had no turn."""
+    here = World(Host("one.example.net", (A,)), Host("two.example.net", (B,)), limits=AttemptLimits(recipients=3))
+    script: dict[str, bytes | list[bytes]] = {
+        "RCPT TO:<r1@example.net>": b"550 no\r\n",
+        "RCPT TO:<r2@example.net>": b"450 later\r\n",
+        "content": [b"250 ok\r\n", SILENCE],
+    }
+    here.listen(A, SmtpPeer(script=script))
+    outcomes = stopped(here, here.start(many(4)))
+    assert isinstance(outcomes[10], Delivered)
+    assert isinstance(outcomes[11], Failed)
+    assert outcomes[12].local
+    assert outcomes[12].reply == ""
+    assert outcomes[13].local
+    assert "a duplicate is possible" in outcomes[13].reason.text
+
+
+def test_nothing_begins_after_abort() -> None:
+    """A delivery that comes after abort makes no connection, and takes no idle one."""
+    here = World()
+    peer = SmtpPeer()
+    here.listen(A, peer)
+    here.deliver()
+    here.delivery.abort()
+    (outcome,) = here.deliver()
+    assert outcome.local
+    assert len(peer.messages) == 1
+    assert len(here.network.tried) == 1
     here.end()
 
 

@@ -46,33 +46,33 @@ def test_jitter_keeps_an_interval_within_its_share(attempts: int, seed: int) -> 
 def test_what_is_delivered_is_finished() -> None:
     """Delivered needs no further step, also after the end of life."""
     outcome = Delivered(Reason("taken"))
-    assert next_step(queued(), outcome, 0, 10**9, STEADY, random.Random(1)) == Finish(outcome)
+    assert next_step(queued(), outcome, 10**9, 10**9, STEADY, random.Random(1)) == Finish(outcome)
 
 
 def test_what_failed_is_reported() -> None:
     """Failed becomes a failure at once."""
     outcome = Failed(Reason("no such user"), status.BAD_MAILBOX)
-    assert next_step(queued(), outcome, 0, 1, STEADY, random.Random(1)) == Fail(outcome)
+    assert next_step(queued(), outcome, 1, 1, STEADY, random.Random(1)) == Fail(outcome)
 
 
 def test_what_is_deferred_waits_for_its_interval() -> None:
     """The second failed attempt is followed by twice the first interval."""
-    step = next_step(queued(attempts=1), LATER, accepted=0, now=1000, settings=STEADY, chance=random.Random(1))
-    assert step == Wait(LATER, 1600.0, warn=False)
+    step = next_step(queued(attempts=1), LATER, age=1000, now=1000, settings=STEADY, chance=random.Random(1))
+    assert step == Wait(LATER, 1600.0, told=False)
 
 
 @pytest.mark.parametrize(("age", "warned", "warn"), [(14399, False, False), (14400, False, True), (14400, True, False)])
 def test_the_sender_is_warned_once_after_the_warning_time(age: float, warned: bool, warn: bool) -> None:
     """A delay is reported when `warn_after` has passed, and never a second time."""
-    step = next_step(queued(5, warned), LATER, 0, age, STEADY, random.Random(1))
+    step = next_step(queued(5, warned), LATER, age, age, STEADY, random.Random(1))
     assert isinstance(step, Wait)
-    assert step.warn is warn
+    assert step.told is warn
 
 
 def test_the_attempt_that_passes_the_end_of_life_is_the_last() -> None:
     """At the end of life a delay becomes failure 5.4.7, which names what the last attempt said."""
-    assert isinstance(next_step(queued(9), LATER, 0, 431999, STEADY, random.Random(1)), Wait)
-    step = next_step(queued(9), LATER, 0, 432000, STEADY, random.Random(1))
+    assert isinstance(next_step(queued(9), LATER, 431999, 431999, STEADY, random.Random(1)), Wait)
+    step = next_step(queued(9), LATER, 432000, 432000, STEADY, random.Random(1))
     assert isinstance(step, Fail)
     assert step.outcome.status == status.EXPIRED
     assert step.outcome.reason == Reason(
@@ -83,5 +83,5 @@ def test_the_attempt_that_passes_the_end_of_life_is_the_last() -> None:
 
 def test_a_cause_of_ours_never_ends_a_message() -> None:
     """A local cause waits after any time, and the sender is not warned of it (law 2)."""
-    step = next_step(queued(), OURS, 0, 10**9, STEADY, random.Random(1))
-    assert step == Wait(OURS, 10**9 + 300.0, warn=False)
+    step = next_step(queued(), OURS, 10**9, 10**9, STEADY, random.Random(1))
+    assert step == Wait(OURS, 10**9 + 300.0, told=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -66,7 +67,9 @@ def test_a_bare_line_end_is_refused(content: bytes) -> None:
     with pytest.raises(BareLineEnd):
         stuff(content)
     with pytest.raises(BareLineEnd):
-        Stuffed(content, chunk=1)
+        Stuffed(content)
+    with pytest.raises(BareLineEnd):
+        list(Stuffed(content, chunk=1))
     for cut in range(len(content) + 1):
         with pytest.raises(BareLineEnd):
             by_chunks(content, cut)
@@ -95,17 +98,35 @@ def test_chunks_change_nothing(lines: list[bytes], tail: bytes) -> None:
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a"]), max_size=8), st.integers(1, 5))
 @settings(max_examples=300)
 def test_refused_whole_or_sent_whole(pieces: list[bytes], chunk: int) -> None:
-    """What `Stuffed` takes leaves without a bare CR or LF; what it does not take is refused before an octet leaves."""
+    """Content with a bare CR or LF never has an end of data, and what left of it holds none; all other leaves whole."""
     content = b"".join(pieces)
+    chunks: list[bytes] = []
     try:
         stuffed = Stuffed(content, chunk)
+        chunks.extend(stuffed)  # keeps what came before a fault
     except BareLineEnd:
         assert re.search(rb"(?<!\r)\n|\r(?!\n)", content)
+        assert not re.search(rb"(^|\r\n)\.\r\n", b"".join(chunks))
     else:
-        chunks = list(stuffed)
         assert b"" not in chunks
         assert b"".join(chunks) == stuff(content) == b"".join(stuffed)
-        assert not re.search(rb"(?<!\r)\n|\r(?!\n)", b"".join(chunks))
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", b"".join(chunks))
+
+
+def test_large_content_is_not_looked_through_at_once() -> None:
+    """Large content is checked chunk by chunk as it is read: nothing goes through all of it before the first."""
+
+    class Counting(bytes):
+        searched = 0
+
+        def count(self, *wanted: Any) -> int:  # type: ignore[override]  # positions are passed on as they are
+            Counting.searched += len(self)
+            return super().count(*wanted)
+
+    content = Counting(b"1234567\r\n" * 1000)
+    wire = iter(Stuffed(content, 900))
+    assert next(wire) == content[:900]
+    assert Counting.searched == 0
 
 
 def test_small_content_is_one_chunk() -> None:

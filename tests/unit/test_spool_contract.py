@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,11 +17,12 @@ from mta.disk.posix import PosixDisk
 from mta.mail.envelope import Body, Envelope, Notify, Recipient
 from mta.mail.reason import Reason
 from mta.smtp.address import Mailbox
-from mta.spool.port import Ended, Message, Origin, Retry, Spool, SpoolSuspect, State
+from mta.spool.content import Contents
+from mta.spool.port import Ended, Message, Origin, Retry, Spool, SpoolSuspect, StagedContent, State
 from mta.spool.shard import open_spool
 from mta.spool.sqlite import SqliteSpool
-from tests.doubles.spool import DONE, LATER, LONGEST, NOW, Held, ModelSpool, message
-from tests.doubles.sync import failure, result
+from tests.doubles.spool import DONE, LATER, LONGEST, NOW, Held, ModelSpool, message, staged
+from tests.doubles.sync import failure, inline, result
 
 
 class Model:
@@ -28,7 +30,7 @@ class Model:
 
     def __init__(self, root: Path) -> None:
         self.disk = PosixDisk()
-        self.spool = ModelSpool(disk=self.disk)
+        self.spool = ModelSpool(contents=Contents(self.disk, str(root / "model")))
 
     def hold(self) -> None:
         """Acknowledge nothing from now on."""
@@ -68,8 +70,12 @@ class Sqlite:
             raise AssertionError(f"suspect: {reason}")
 
         root = str(self.root / str(self.starts))
-        spool, _ = open_spool(root, 0, self.disk, self.held, suspected, now, LONGEST, inline_maximum=100)
+        spool, _ = open_spool(root, 0, self.disk, self.run_in_thread, suspected, now, LONGEST, inline_maximum=100)
         return spool
+
+    def run_in_thread(self, function: Callable[..., Any], /, *args: object) -> defer.Deferred[Any]:
+        """Hold what is held, but for the sync of content: only then a change has its place in the order."""
+        return (inline if function == self.spool._contents.make_durable else self.held)(function, *args)
 
     def hold(self) -> None:
         """See `Model`."""
@@ -198,18 +204,67 @@ def test_large_content_given_as_octets(store: Model | Sqlite) -> None:
 
 def test_staged_content_is_taken(store: Model | Sqlite, tmp_path: Path) -> None:
     """A staged file is content of the message from the commit on, and no longer in staging."""
-    staged = tmp_path / "staged"
-    staged.write_bytes(b"staged\r\n")
-    result(store.spool.insert(message("0a", content=str(staged))))
+    path = tmp_path / "staged"
+    content = staged(store.disk, str(path), b"staged\r\n")
+    result(store.spool.insert(message("0a", content=content, size=8)))
     assert store.spool.content("0a") == b"staged\r\n"
-    assert not staged.exists()
+    assert not path.exists()
+
+
+def test_staged_content_is_synced_through_the_descriptor_that_wrote_it(store: Model | Sqlite, tmp_path: Path) -> None:
+    """Before an insert fires its staged file was synced and closed; one whose sync fails is refused, and it alone."""
+    calls = []
+
+    class Watched:
+        def __init__(self, fault: OSError | None) -> None:
+            self.fault = fault
+
+        def write(self, octets: bytes) -> None:
+            raise AssertionError("written whole")
+
+        def sync(self) -> None:
+            calls.append("sync")
+            if self.fault is not None:
+                raise self.fault
+
+        def close(self) -> None:
+            calls.append("close")
+
+    for queue_id, fault in (("0a", None), ("0b", OSError(errno.EIO, "Input/output error"))):
+        path = str(tmp_path / "staged")
+        staged(store.disk, path, b"x").file.close()
+        insert = store.spool.insert(message(queue_id, content=StagedContent(path, Watched(fault)), size=1))
+        if fault is None:
+            result(insert)
+        else:
+            assert failure(insert) is fault
+        assert calls == ["sync", "close"]
+        calls.clear()
+    assert sorted(queue(store.spool)) == ["0a"]
+    result(store.spool.insert(message("0c")))
+
+
+def test_torn_content_is_held_and_not_read(store: Model | Sqlite, tmp_path: Path) -> None:
+    """A content file that is shorter than its message is set aside at the start, and never given out as whole."""
+    for queue_id in ("0a", "0b"):
+        content = staged(store.disk, str(tmp_path / "staged"), b"staged\r\n")
+        result(store.spool.insert(message(queue_id, content=content, size=8)))
+    [path] = [path for path in tmp_path.rglob("0a") if path.is_file()]
+    path.write_bytes(b"stag")
+    with pytest.raises(OSError, match="torn: 4 octets of 8"):
+        store.spool.content("0a")
+    spool = store.crash(random.Random(1))
+    assert (states(spool, "0a"), states(spool, "0b")) == ({0: State.HELD}, {0: State.WAITING})
+    assert spool.content("0b") == b"staged\r\n"
 
 
 def test_a_missing_staged_file_fails_its_message_only(store: Model | Sqlite, tmp_path: Path) -> None:
     """An insert whose staged file is not there fails with OSError; those that share its batch stand."""
+    missing = staged(store.disk, str(tmp_path / "staged"), b"x")
+    (tmp_path / "staged").unlink()
     store.hold()
     first = store.spool.insert(message("00"))
-    calls = [store.spool.insert(message("0a")), store.spool.insert(message("0b", content=str(tmp_path / "none")))]
+    calls = [store.spool.insert(message("0a")), store.spool.insert(message("0b", content=missing, size=1))]
     calls.append(store.spool.insert(message("0c")))
     store.settle()
     result(first)
@@ -467,11 +522,12 @@ def a_change(
     if kind in ("insert", "staged"):
         used.append(queue_id)
         given = message(queue_id, "a@x", "b@y", content=queue_id.encode(), active=chance.random() < 0.5)
-        path = staging / queue_id
 
         def insert(spool: Spool) -> defer.Deferred[int]:
-            path.write_bytes(queue_id.encode())
-            return spool.insert(replace(given, content=str(path)) if kind == "staged" else given)
+            if kind == "insert":
+                return spool.insert(given)
+            content = staged(PosixDisk(), str(staging / queue_id), queue_id.encode())
+            return spool.insert(replace(given, content=content))
 
         return insert
     about, which = chance.choice(used), chance.randint(0, 1)
@@ -499,7 +555,7 @@ def test_a_crash_leaves_what_was_acknowledged(store: Model | Sqlite, seed: int, 
     after = queue(store.crash(chance))
     possible = []
     for count in range(len(changes) + 1):
-        model = ModelSpool(disk=PosixDisk())
+        model = ModelSpool(contents=Contents(PosixDisk(), str(tmp_path / f"after {count}")))
         for change in changes[:count]:
             change(model).addErrback(lambda _: None)
         possible.append(queue(model.crash(NOW)))

@@ -51,6 +51,37 @@ def test_few_octets_or_inodes_are_a_reason() -> None:
     assert str(reason) == "9 inodes are free, 10 are kept in reserve [/spool]"
 
 
+def test_a_message_must_fit_beside_the_reserve() -> None:
+    """What is asked for must be free beside the reserve; that one message is too large is no event."""
+    volume = Volume()
+    volume.has(1500, 10)
+    assert volume.reserve.low(500) is None
+    reason = volume.reserve.low(501)
+    assert reason is not None
+    assert str(reason) == "501 octets are too many for the 500 beside the reserve [/spool]"
+    assert volume.reserve.low() is None
+    assert volume.events == []
+
+
+def test_what_comes_and_what_was_written_since_the_last_look_count() -> None:
+    """Octets in memory count until they are written, octets written until the disk is asked again."""
+    volume = Volume()
+    volume.has(1500, 10)
+    assert volume.reserve.low(500) is None
+    volume.reserve.hold(300)
+    volume.reserve.wrote(200)
+    assert volume.reserve.low() is None
+    assert volume.reserve.low(1) is not None
+    volume.reserve.hold(1)
+    assert volume.reserve.low() is not None
+    volume.reserve.hold(-1)
+    volume.has(1300, 10)
+    assert volume.reserve.low() is None
+    assert volume.reserve.low(1) is not None
+    volume.reserve.hold(-300)
+    assert volume.reserve.low(300) is None
+
+
 def test_the_disk_is_asked_once_in_a_while() -> None:
     """Within `LOOK_AGAIN` seconds the answer is remembered, and then it is asked anew."""
     volume = Volume()

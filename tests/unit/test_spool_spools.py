@@ -14,6 +14,7 @@ from mta.observe.event import Event, Kind, Level
 from mta.observe.journal import Journal
 from mta.spool import shard
 from mta.spool.port import Ended, SpoolSuspect, State
+from mta.spool.recovery import MISSING, TORN
 from mta.spool.shard import SpoolInUse
 from mta.spool.spools import OPEN_AGAIN, Spools
 from tests.doubles.spool import DONE, NOW, Held, message
@@ -241,17 +242,19 @@ def test_workers_share_the_shards(tmp_path: Path) -> None:
 
 
 def test_what_a_start_set_aside_is_an_alert(tmp_path: Path) -> None:
-    """A message whose content is missing is an alert of its own, and so is the start."""
+    """Messages whose content is missing or torn are an alert each, and so is the start."""
     spools = Worker(tmp_path).open()
-    result(spools.insert(message("0a", content=b"x" * 101)))
-    result(spools.insert(message("0b", content=b"x" * 101)))
+    for queue_id in ("0a", "0b", "0c"):
+        result(spools.insert(message(queue_id, content=b"x" * 101)))
     result(spools.close())
     (tmp_path / "0" / "content" / "0a").unlink()
+    os.truncate(tmp_path / "0" / "content" / "0b", 0)
     (tmp_path / "0" / "content" / "0x.part").write_bytes(b"")
     worker = Worker(tmp_path)
     spools = worker.open()
-    opened, held = worker.events
+    opened, *held = worker.events
     assert (opened.kind, opened.level) == (Kind.SPOOL_OPENED, Level.ALERT)
-    assert [opened.fields[name] for name in ("messages", "missing", "strays")] == [2, 1, 1]
-    assert (held.kind, held.level, held.queue_id) == (Kind.MESSAGE_HELD, Level.ALERT, "0a")
+    assert [opened.fields[name] for name in ("messages", "missing", "torn", "strays")] == [3, 1, 1, 1]
+    assert {(event.kind, event.level) for event in held} == {(Kind.MESSAGE_HELD, Level.ALERT)}
+    assert [(event.queue_id, event.reason) for event in held] == [("0a", MISSING), ("0b", TORN)]
     result(spools.close())

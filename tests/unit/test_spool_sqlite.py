@@ -19,13 +19,13 @@ import pytest
 from mta.disk.posix import PosixDisk
 from mta.mail.reason import Reason
 from mta.spool import sqlite
-from mta.spool.port import Ended, Retry, SpoolSuspect, State
-from mta.spool.recovery import CRASHED, MISSING, Recovered
+from mta.spool.port import Ended, Retry, SpoolSuspect, StagedContent, State
+from mta.spool.recovery import CRASHED, MISSING, TORN, Recovered
 from mta.spool.schema import SchemaTooNew
 from mta.spool.shard import SpoolInUse, open_spool
 from mta.spool.sqlite import SqliteSpool
 from tests.doubles.disk import FaultyDisk
-from tests.doubles.spool import DONE, LATER, LONGEST, NOW, Held, message
+from tests.doubles.spool import DONE, LATER, LONGEST, NOW, Held, message, staged
 from tests.doubles.sync import failure, inline, result
 
 
@@ -269,8 +269,8 @@ def test_a_failed_sync_of_the_content_directory_makes_the_shard_suspect(store: S
     spool = store.open()
     result(spool.insert(message("00")))
     store.disk.fail["sync_directory"] = OSError(errno.EIO, "Input/output error")
-    (tmp_path / "staged").write_bytes(b"x")
-    assert isinstance(failure(spool.insert(message("0a", content=str(tmp_path / "staged")))), SpoolSuspect)
+    content = staged(PosixDisk(), str(tmp_path / "staged"), b"x")
+    assert isinstance(failure(spool.insert(message("0a", content=content, size=1))), SpoolSuspect)
     is_suspect(store)
 
 
@@ -342,7 +342,7 @@ def test_a_change_that_cannot_be_stored_fails_alone(store: Store) -> None:
 
 
 def test_a_content_file_has_its_name_before_the_commit_and_goes_after(store: Store, tmp_path: Path) -> None:
-    """The order is: name, sync of the directory, COMMIT; and COMMIT, unlink."""
+    """The order is: content synced, name, sync of the directory, COMMIT; and COMMIT, unlink."""
     order: list[str] = store.statements
 
     class NotingDisk(FaultyDisk):
@@ -352,15 +352,14 @@ def test_a_content_file_has_its_name_before_the_commit_and_goes_after(store: Sto
 
     store.disk = NotingDisk(PosixDisk())
     spool = store.open()
-    staged = tmp_path / "staged"
-    staged.write_bytes(b"x")
-    order.clear()
-    result(spool.insert(message("0a", content=str(staged))))
-    steps = ("rename", "sync_directory", "COMMIT", "unlink")
-    assert [step for step in order if step in steps] == ["rename", "sync_directory", "COMMIT"]
-    order.clear()
-    result(spool.record("0a", [Ended(0, DONE)]))
-    assert [step for step in order if step in steps] == ["COMMIT", "unlink"]
+    steps = ("sync", "rename", "sync_directory", "COMMIT", "unlink")
+    for content in (staged(store.disk, str(tmp_path / "staged"), b"x" * 101), b"x" * 101):
+        order.clear()
+        result(spool.insert(message("0a", content=content, size=101)))
+        assert [step for step in order if step in steps] == ["sync", "rename", "sync_directory", "COMMIT"]
+        order.clear()
+        result(spool.record("0a", [Ended(0, DONE)]))
+        assert [step for step in order if step in steps] == ["COMMIT", "unlink"]
     assert store.files() == set()
     result(spool.close())
 
@@ -371,8 +370,8 @@ def test_a_refused_insert_leaves_no_content_file(store: Store, tmp_path: Path) -
     spool = store.open()
     result(spool.insert(message("00")))
     store.fail["COMMIT"] = database_error("full", sqlite3.SQLITE_FULL)
-    (tmp_path / "staged").write_bytes(b"x")
-    assert isinstance(failure(spool.insert(message("0a", content=str(tmp_path / "staged")))), OSError)
+    content = staged(PosixDisk(), str(tmp_path / "staged"), b"x")
+    assert isinstance(failure(spool.insert(message("0a", content=content, size=1))), OSError)
     assert isinstance(failure(spool.insert(message("0a", content=b"x" * 101))), OSError)
     store.fail.clear()
     result(spool.insert(message("0b")))
@@ -393,17 +392,16 @@ def test_a_content_file_is_never_written_over(store: Store, tmp_path: Path) -> N
     result(spool.insert(message("0a", content=b"a" * 101)))
     result(spool.insert(message("0b", content=b"b")))
 
-    def staged(name: str) -> str:
-        (tmp_path / name).write_bytes(b"other")
-        return str(tmp_path / name)
+    def other(name: str) -> StagedContent:
+        return staged(PosixDisk(), str(tmp_path / name), b"other")
 
     for queue_id in ("0a", "0b"):
-        for content in (b"other", b"other" * 100, staged("one")):
-            assert failure(spool.insert(message(queue_id, content=content)))
-    reports = [message(queue_id, content=staged(queue_id)) for queue_id in ("0c", "0a", "0d")]
+        for content in (b"other", b"other" * 100, other("one")):
+            assert failure(spool.insert(message(queue_id, content=content, size=5)))
+    reports = [message(queue_id, content=other(queue_id), size=5) for queue_id in ("0c", "0a", "0d")]
     assert failure(spool.record("0b", [Ended(0, DONE)], reports))
     store.fail["COMMIT"] = database_error("full", sqlite3.SQLITE_FULL)
-    assert isinstance(failure(spool.insert(message("0a", content=staged("four")))), OSError)
+    assert isinstance(failure(spool.insert(message("0a", content=other("four"), size=5))), OSError)
     store.fail.clear()
     assert spool.content("0a") == b"a" * 101
     assert spool.content("0b") == b"b"
@@ -557,22 +555,24 @@ def test_a_start_whose_sync_fails_keeps_the_shard_from_all(store: Store) -> None
 
 
 def test_a_start_reports_what_it_found(store: Store) -> None:
-    """Interrupted, crashed, clamped, without content, stray files: each is counted, held or set aside; none is lost."""
+    """Interrupted, crashed, clamped, content missing or torn, stray files: each is counted, held or set aside."""
     spool = store.open()
     result(spool.insert(message("0a", active=True)))
     result(spool.insert(message("0b", "a@x", "b@x", active=True)))
     result(spool.insert(message("0c", content=b"x" * 101)))
     result(spool.insert(message("0d", content=b"y" * 101)))
+    result(spool.insert(message("0e", content=b"z" * 101)))
     result(spool.record("0b", [Retry(1, NOW + 1e9, LATER)]))
     spool._writer.execute("UPDATE recipient SET crashes = 1 WHERE queue_id = '0a'")
     spool._writer.close()
     spool._reader.close()
     spool._release()
     (store.path / "content" / "0d").unlink()
+    os.truncate(store.path / "content" / "0e", 100)
     (store.path / "content" / "zz").write_bytes(b"never acknowledged")
     (store.path / "content" / "0y.part").write_bytes(b"half")
     spool = store.open(NOW + 5)
-    assert store.recovered == Recovered(1, ("0a",), 1, ("0d",), 2)
+    assert store.recovered == Recovered(1, ("0a",), 1, ("0d",), ("0e",), 2)
     found = {(m.queue_id, r.number): r for m in spool.page() for r in m.recipients}
     assert (found["0a", 0].state, found["0a", 0].reason) == (State.HELD, CRASHED)
     assert (found["0b", 0].state, found["0b", 0].due, found["0b", 0].reason) == (State.WAITING, NOW + 5, None)
@@ -581,7 +581,8 @@ def test_a_start_reports_what_it_found(store: Store) -> None:
     assert (found["0d", 0].state, found["0d", 0].reason) == (State.HELD, MISSING)
     with pytest.raises(FileNotFoundError):
         spool.content("0d")
-    assert store.files() == {"0c"}
+    assert (found["0e", 0].state, found["0e", 0].reason) == (State.HELD, TORN)
+    assert store.files() == {"0c", "0e"}
     assert (store.path / "aside" / "zz").read_bytes() == b"never acknowledged"
     assert (store.path / "aside" / "0y.part").exists()
     result(spool.close())
