@@ -86,6 +86,8 @@ class SMTPServerProtocol(protocol.Protocol):
         self._data_at = 0.0
         """When the last data phase began."""
         self._running = False
+        self._direct = False
+        """Whether what is written goes straight to the socket: in clear text, with nothing in the buffer before it."""
         self._handshaking = False
         self._peer_reads = True
         self._closing = False
@@ -101,6 +103,7 @@ class SMTPServerProtocol(protocol.Protocol):
         if self._service.implicit_tls:
             self._start_tls()
         else:
+            self._direct = hasattr(self.transport, "writeSomeData")
             self._run()
 
     def dataReceived(self, data: bytes) -> None:
@@ -247,7 +250,7 @@ class SMTPServerProtocol(protocol.Protocol):
         session = self._session
         output = session.output()
         if output:
-            self.transport.write(output)
+            self._write(output)
         if session.closing:
             self._closing = True
             self.transport.unregisterProducer()
@@ -255,6 +258,18 @@ class SMTPServerProtocol(protocol.Protocol):
         # All else is the beginning of a command.
         if output or session.closing or session.in_data or self._waiting is not None:
             self._arm()
+
+    def _write(self, octets: bytes) -> None:
+        """Write at once what the kernel takes: by the transport's buffer it takes a turn of the reactor more."""
+        if self._direct:
+            sent = self.transport.writeSomeData(octets)
+            if sent == len(octets):
+                return
+            # The peer is slow, or gone: from now on all goes by the buffer, which keeps order and tells of both.
+            self._direct = False
+            if isinstance(sent, int) and sent > 0:
+                octets = octets[sent:]
+        self.transport.write(octets)
 
     # Deadlines
 
@@ -291,6 +306,7 @@ class SMTPServerProtocol(protocol.Protocol):
         # What the peer sent in clear text behind STARTTLS is dropped by the session (RFC 3207 §6); Twisted hands
         # octets that come later to TLS.
         self._handshaking = True
+        self._direct = False
         self.transport.unregisterProducer()
         self.transport.startTLS(self._service.tls.context())
         self.transport.registerProducer(self, True)

@@ -77,7 +77,7 @@ class Pace(Generic[J]):
     def is_free(self, destination: str) -> bool:
         """Whether a job that is added now would start at once."""
         lane = self._lanes.get(destination)
-        return self.running < self.total and (lane is None or not lane.waiting and lane.running < lane.width)
+        return self.running < self.total and (lane is None or (not lane.waiting and lane.running < lane.width))
 
     def ready(self, now: float) -> list[tuple[J, Reason | None]]:
         """Take the jobs that may start at monotonic `now`.

@@ -56,6 +56,7 @@ _KEPT_ALL = 64 * 1024 * 1024
 _HELD_ALL = 128 * 1024 * 1024
 """Octets of content in all attempts that run at once; a message beyond it runs alone."""
 _START = (0.0, "")
+_FOR_EVER = float("inf")
 
 
 @dataclass(eq=False, slots=True)
@@ -98,7 +99,9 @@ class RelayQueue:
         self._settings = settings
         self._journal = journal
         self._clock = clock
-        self._settler = Settler(spool, bouncer, settings, journal, clock, chance, self.starts_at_once, self.hand_over)
+        self._settler = Settler(
+            spool, bouncer, settings, journal, clock, chance, self.starts_at_once, self.hand_over, self._wake
+        )
         concurrency = settings().concurrency
         self._elsewhere: Pace[_Job] = Pace(concurrency, width)
         # A Maildir batch gains with every message in it, and no peer's patience is at stake.
@@ -222,13 +225,14 @@ class RelayQueue:
 
     def _wake_next(self, more: bool) -> None:
         now = self._journal.wall()
-        at = self._spool.next_due()
+        ahead = () if more or self._full else self._spool.due(_FOR_EVER, 1, self._after)
         if more:
             self._wake(now)
-        elif at is not None and at > now:
-            self._wake(at)
+        elif ahead:
+            at = min(queued.due for queued in ahead[0].recipients)
+            # What is due already was read, and could not be marked.
+            self._wake(at if at > now else now + RECORD_AGAIN)
         else:
-            # Nothing waits, or what is due is in memory or could not be marked.
             self._wake(now + LOOK_AGAIN)
 
     # Jobs
@@ -304,8 +308,6 @@ class RelayQueue:
             self._watch(defer.ensureDeferred(self._settler.tell(queue_id)))
         if self._full and len(self._jobs) * 2 <= self._settings().memory_messages:
             self._wake(self._journal.wall())
-        elif (due := self._spool.next_due()) is not None and due > self._journal.wall():
-            self._wake(due)
 
     async def _mark(self, job: _Job) -> bool:
         """Mark an attempt before it starts; False where that cannot be written: the job stays in the spool."""

@@ -55,7 +55,12 @@ class _Untold:
 
 
 class Settler:
-    """Settles the attempts of one queue. `hand_over` takes the reports, `active` says how they are stored."""
+    """Settles the attempts of one queue.
+
+    `hand_over` takes the reports, `active` says how they are stored.
+
+    `wake` is told the wall time of each retry.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Settler:
         chance: Chance,
         active: Callable[[Sequence[str]], bool],
         hand_over: Callable[[Message], None],
+        wake: Callable[[float], None],
     ) -> None:
         self._spool = spool
         self._bouncer = bouncer
@@ -76,6 +82,7 @@ class Settler:
         self._chance = chance
         self._active = active
         self._hand_over = hand_over
+        self._wake = wake
         self._began = journal.wall() - clock.seconds()
         self._untold: dict[str, _Untold] = {}
         self._writable = True
@@ -191,6 +198,8 @@ class Settler:
                 await self._pause(RECORD_AGAIN)
         self.written()
         for queued, step in steps:
+            if isinstance(step, Wait):
+                self._wake(step.due)
             self._note(message, queued, step, reasons.get(queued.number))
         for report in reports:
             self._journal.note(

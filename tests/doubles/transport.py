@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.testing import StringTransport
 
 
@@ -51,3 +52,22 @@ class ServerTransport(StringTransport):
     def abortConnection(self) -> None:
         """Note it."""
         self.calls.append("abort")
+
+
+class SocketTransport(ServerTransport):
+    """A transport whose socket takes only `space` octets directly, as Twisted's own tells by `writeSomeData`."""
+
+    def __init__(self, space: int = 1 << 20) -> None:
+        super().__init__()
+        self.space = space
+        self.direct = b""
+        self.gone = False
+
+    def writeSomeData(self, data: bytes) -> int | Exception:
+        """Take what there is space for."""
+        if self.gone:
+            return ConnectionLost()
+        taken = data[: self.space]
+        self.space -= len(taken)
+        self.direct += taken
+        return len(taken)

@@ -38,7 +38,7 @@ from mta.smtp.server import ServerSession
 from tests.doubles.dialogue import accept, codes
 from tests.doubles.journal import RecordingJournal
 from tests.doubles.sync import result
-from tests.doubles.transport import ServerTransport
+from tests.doubles.transport import ServerTransport, SocketTransport
 
 TLS = TlsInfo("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
 GREETING = b"220 mx.example.test ESMTP\r\n"
@@ -583,3 +583,43 @@ def test_a_session_that_cannot_be_made_is_not_counted() -> None:
 def test_networks_are_24_bits_of_ipv4_and_64_of_ipv6(address: str, network: str) -> None:
     """Peers count together by /24 or /64; a mapped IPv4 address is an IPv4 address."""
     assert network_of(address) == network
+
+
+def test_replies_go_straight_to_the_socket() -> None:
+    """In clear text a reply is written without a turn of the reactor."""
+    server, transport = Server(), SocketTransport()
+    protocol = server.connect(transport)
+    protocol.dataReceived(b"EHLO client.example.org\r\nNOOP\r\n")
+    assert codes(transport.direct)[-2:] == ["250", "250 2.0.0"]
+    assert transport.writes == []
+
+
+def test_a_socket_that_is_full_keeps_the_order() -> None:
+    """What the socket does not take goes by the buffer, and everything after it too, in order and once."""
+    for space in range(60):
+        server, transport = Server(), SocketTransport(space)
+        protocol = server.connect(transport)
+        for _ in range(3):
+            protocol.dataReceived(b"NOOP\r\n")
+            transport.space = 1 << 20  # the buffer is not empty yet
+        assert transport.direct + b"".join(transport.writes) == GREETING + b"250 2.0.0 OK\r\n" * 3, space
+
+
+def test_a_socket_that_is_gone_is_the_transports_affair() -> None:
+    """A write that finds the connection lost goes by the transport, which tells of it."""
+    server, transport = Server(), SocketTransport()
+    transport.gone = True
+    server.connect(transport)
+    assert transport.writes == [GREETING]
+
+
+def test_nothing_goes_past_tls() -> None:
+    """After STARTTLS nothing is written to the socket itself any more."""
+    server, transport = Server(), SocketTransport()
+    protocol = server.connect(transport)
+    protocol.dataReceived(b"EHLO client.example.org\r\nSTARTTLS\r\n")
+    before = transport.direct
+    protocol.handshakeCompleted()
+    protocol.dataReceived(b"NOOP\r\n")
+    assert transport.direct == before
+    assert codes(b"".join(transport.writes)) == ["250 2.0.0"]

@@ -577,3 +577,19 @@ def test_many_that_died_cost_no_busy_loop() -> None:
     assert fresh in [queue_id for queue_id, _ in relay.remote.attempts]
     assert len(relay.remote.attempts) == 2
     assert looks < 30
+
+
+def test_what_is_due_a_moment_later_is_tried_then() -> None:
+    """After a start a message that is due a little later than another is tried then, not at the next minute."""
+    relay = Relay()
+    relay.remote.held = []
+    relay.accept("bob@a.example", active=False, hand_over=False)
+    relay.clock.advance(0.5)
+    relay.accept("eve@b.example", active=False, hand_over=False)
+    later = relay.spool.page()[1]
+    relay.spool._queue[later.queue_id].recipients[0] = replace(later.recipients[0], due=relay.clock.seconds() + 1)
+    relay.queue.start()
+    relay.clock.pump([0.1] * 5)
+    assert len(relay.remote.attempts) == 1
+    relay.clock.pump([0.1] * 7)
+    assert len(relay.remote.attempts) == 2

@@ -57,9 +57,7 @@ class Dovecot:
             (directory / name).mkdir(parents=True)
         settings = directory / "dovecot.conf"
         settings.write_text(
-            SETTINGS.format(
-                directory=directory, etc=etc, mail=mail, port=port, owner=owner.st_uid, group=owner.st_gid
-            )
+            SETTINGS.format(directory=directory, etc=etc, mail=mail, port=port, owner=owner.st_uid, group=owner.st_gid)
         )
         self._log = directory / "log"
         self.process = Process([program("dovecot"), "-F", "-c", str(settings)], directory / "output")

@@ -104,9 +104,7 @@ class Process:
         self.name = Path(argv[0]).name
         self.log = log
         with log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                list(argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options
-            )
+            self.popen = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options)
 
     @property
     def output(self) -> str:
