@@ -69,6 +69,8 @@ class _Job:
     pace: Pace[_Job]
     content: bytes | None
     """In memory when the commit just had it; None: read from the spool."""
+    more: bool = False
+    """Whether other recipients of it became due meanwhile: look again when it is over."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -216,8 +218,11 @@ class RelayQueue:
                 return False
             page = self._spool.due(self._journal.wall(), min(room, _PAGE), self._after)
             for message in page:
-                if (message.queue_id, message.recipients[0].destination) not in self._jobs:
+                job = self._jobs.get((message.queue_id, message.recipients[0].destination))
+                if job is None:
                     self._add(message, None)
+                elif {queued.number for queued in message.recipients} - {queued.number for queued in job.recipients}:
+                    job.more = True
             if not page:
                 return False
             self._after = min(queued.due for queued in page[-1].recipients), page[-1].queue_id
@@ -306,7 +311,9 @@ class RelayQueue:
         if not self._of_message[queue_id]:
             del self._of_message[queue_id]
             self._watch(defer.ensureDeferred(self._settler.tell(queue_id)))
-        if self._full and len(self._jobs) * 2 <= self._settings().memory_messages:
+        if job.more:
+            self.look()
+        elif self._full and len(self._jobs) * 2 <= self._settings().memory_messages:
             self._wake(self._journal.wall())
 
     async def _mark(self, job: _Job) -> bool:

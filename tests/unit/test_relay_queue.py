@@ -593,3 +593,18 @@ def test_what_is_due_a_moment_later_is_tried_then() -> None:
     assert len(relay.remote.attempts) == 1
     relay.clock.pump([0.1] * 7)
     assert len(relay.remote.attempts) == 2
+
+
+def test_recipients_that_become_due_while_others_are_tried_follow_at_once() -> None:
+    """Of one message and destination, bob is tried when eve becomes due: she is tried when his attempt is over."""
+    relay = Relay()
+    relay.remote.held = []
+    queue_id = relay.accept("bob@a.example", "eve@a.example", active=False, hand_over=False)
+    recipients = relay.spool._queue[queue_id].recipients
+    recipients[1] = replace(recipients[1], due=relay.clock.seconds() + 1)
+    relay.queue.start()
+    relay.clock.pump([0.1] * 20)
+    assert relay.remote.attempts == [(queue_id, ["bob@a.example"])]
+    relay.remote.held[0].callback(None)
+    relay.clock.advance(0.1)
+    assert relay.remote.attempts[1:] == [(queue_id, ["eve@a.example"])]
