@@ -20,7 +20,7 @@ DOMAIN = "example.test"
 STOPPED = -signal.SIGTERM
 """How twistd ends after SIGTERM and a whole stop: by the same signal, which systemd takes for success."""
 
-FAULT = re.compile(r"^.*(?:Traceback|Unhandled|\bevent=fault\b).*(?:\n.*){0,30}", re.MULTILINE)
+FAULT = re.compile(r"^.*(?:Traceback|Unhandled|Z fault level=).*(?:\n.*){0,30}", re.MULTILINE)
 """What a bug of ours leaves in the log."""
 
 
