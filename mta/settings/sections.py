@@ -386,8 +386,8 @@ class Settings:
     primary_domain: HostName = ""
     """The domain whose postmaster gets mail for ``<Postmaster>`` without a domain (RFC 5321 §4.5.1). Not given: the
     host name's, or the first above it that is ours, else the first of ours in the order of the alphabet."""
-    workers: Annotated[int, Within(1, 64)] = field(default=1, metadata=AT_START)
-    """Worker processes. 1: both services and the relay share one."""
+    workers: Annotated[int, Within(1, 1)] = field(default=1, metadata=AT_START)
+    """Worker processes: 1 for now, which both services and the relay share."""
     state: Path = field(default="/var/lib/mta", metadata=AT_START)
     """Directory of spool, history and control socket. Only the server writes there."""
     mail: Path = "/var/mail/mta"
