@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from mta.mail.reason import Reason
-from mta.message.header import been_in, received_count
+from mta.message.header import been_in
 from mta.receive.reception import Conversation, Reception, Transaction
 from mta.receive.verdict import LOOP, MAIL_OK, Verdict, no_such_mailbox, relaying_denied
 from mta.settings.directory import NotLocal, Unknown
@@ -69,10 +69,7 @@ class Mx:
         return expand(named, resolution, self._reception.destination)
 
     def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
-        """Judge the head of the message: loops are cut (RFC 5321 §6.3)."""
-        hops, most = received_count(head), self._reception.settings.limits.received_fields
-        if hops > most:
-            return Verdict(LOOP, Reason(f"{hops} Received fields, {most} allowed", "RFC 5321 §6.3"))
+        """Judge the head of the message: a mailbox that had it before ends the circle for all."""
         before = been_in(head)
         for addressed in transaction.addressed:
             mailbox = addressed.recipient.mailbox

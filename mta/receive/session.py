@@ -33,7 +33,7 @@ from mta.mail.envelope import Body, Envelope
 from mta.mail.reason import Reason
 from mta.mail.tlsinfo import TlsInfo
 from mta.maildir.volume import VolumeSuspect
-from mta.message.header import find_head, values
+from mta.message.header import find_head, received_count, values
 from mta.message.trace import received
 from mta.net.peer import Peer
 from mta.observe.event import Kind, Level
@@ -42,6 +42,7 @@ from mta.receive.reception import Conversation, Reception, ServiceRules, Transac
 from mta.receive.staging import MEMORY_MAXIMUM, Staging
 from mta.receive.verdict import (
     HEADER_TOO_BIG,
+    LOOP,
     LOW_DISK,
     NOT_STORED,
     NOT_STORED_FULL,
@@ -193,6 +194,10 @@ class ReceivingSession:
         if not head.whole:
             why = Reason(f"the header has more than {MEMORY_MAXIMUM} octets", "mta.receive.staging")
             transaction.refusal = Verdict(HEADER_TOO_BIG, why)
+            return None
+        hops, most = received_count(head.octets), self._reception.settings.limits.received_fields
+        if hops > most:
+            transaction.refusal = Verdict(LOOP, Reason(f"{hops} Received fields, {most} allowed", "RFC 5321 §6.3"))
             return None
         verdict = self._rules.head(self._conversation, transaction, head.octets)
         if isinstance(verdict, Verdict):

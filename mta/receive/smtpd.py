@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from mta.auth.checker import Accepted, Refused
 from mta.mail.reason import Reason
-from mta.message.header import received_count
 from mta.message.identify import From, from_mailboxes, missing_fields
 from mta.observe.event import Kind, Level
 from mta.receive.reception import Conversation, Reception, Transaction
-from mta.receive.verdict import LOOP, Verdict, no_such_mailbox
+from mta.receive.verdict import Verdict, no_such_mailbox
 from mta.settings.directory import Account, Unknown
 from mta.settings.expansion import Addressed, look_up
 from mta.smtp import status
@@ -101,10 +100,7 @@ class Smtpd:
         return addressed
 
     def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
-        """Judge From, cut loops, and add what is missing (RFC 6409 §8.1, §8.2)."""
-        hops, most = received_count(head), self._reception.settings.limits.received_fields
-        if hops > most:
-            return Verdict(LOOP, Reason(f"{hops} Received fields, {most} allowed", "RFC 5321 §6.3"))
+        """Judge From, and add what is missing (RFC 6409 §8.1, §8.2)."""
         refused = self._judge_from(conversation, from_mailboxes(head))
         if refused is not None:
             return refused
