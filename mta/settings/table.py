@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from mta.settings.locate import Path, line_of
 from mta.settings.problem import Problem, quoted
 from mta.settings.sections import AT_START, LIMIT_KINDS
-from mta.settings.values import DERIVED, OCTETS, PATH, Kind, Within
+from mta.settings.values import DERIVED, OCTETS, PATH, Kind, Unfit, Within
 from mta.smtp.limits import Limits
 
 T = TypeVar("T")
@@ -152,6 +152,8 @@ class Reading:
             elif isinstance(value, str):
                 try:
                     value = kind.parse(value)
+                except Unfit as unfit:
+                    raise _Misfit(f"{expected} ({unfit})") from None
                 except ValueError:
                     raise _Misfit(expected) from None
             else:

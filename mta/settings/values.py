@@ -26,6 +26,10 @@ _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _ENDPOINT = re.compile(r"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})")
 
 
+class Unfit(ValueError):
+    """A text is no value of its kind, and this says why, for people; a plain ValueError says no more than that."""
+
+
 def fold_domain(domain: str) -> str:
     """Return the form in which domains compare: A-labels in lower case. What is no domain name is only lowered."""
     if domain.isascii():
