@@ -68,7 +68,9 @@ def test_what_is_no_pattern_is_explained(text: str, why: str) -> None:
     assert str(refused.value).startswith(why)
 
 
-@pytest.mark.parametrize("text", ["(a*)*b", "(x+x+)+y", "(a|a)*b", "^(([a-z])+.)+[A-Z]([a-z])+$", "(.*)*$", "(a?){500}b"])
+@pytest.mark.parametrize(
+    "text", ["(a*)*b", "(x+x+)+y", "(a|a)*b", "^(([a-z])+.)+[A-Z]([a-z])+$", "(.*)*$", "(a?){500}b"]
+)
 def test_what_blows_up_elsewhere_ends(text: str) -> None:
     """Patterns that take a backtracking engine for ever end, on a text as long as is looked at."""
     octets = b"a" * TEXT_MAXIMUM
@@ -98,14 +100,15 @@ def test_any_text_is_a_pattern_or_refused(text: str, octets: bytes) -> None:
     try:
         pattern = Pattern(text)
     except Unfit as refused:
-        assert str(refused)
+        why = str(refused)
     else:
-        assert pattern.search(octets) in (True, False)
+        why = f"answered {pattern.search(octets)}"
+    assert why
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    pattern: Expression = Pattern("")
+    pattern: Expression
 
 
 def test_a_setting_tells_why_it_is_no_pattern() -> None:
