@@ -10,7 +10,7 @@ Paths are `str` below directories that only we name; nothing a peer sends become
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,6 +81,10 @@ class Disk(Protocol):
 
     def read(self, path: str) -> bytes:
         """Return the whole content of a regular file of ours (O_NOFOLLOW)."""
+        ...
+
+    def read_pieces(self, path: str, octets: int) -> Iterator[bytes]:
+        """Give the content of a regular file of ours in pieces of at most `octets` (O_NOFOLLOW)."""
         ...
 
     def rename(self, old: str, new: str) -> None:

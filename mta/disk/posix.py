@@ -18,7 +18,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 
 from mta.disk.port import Directory, Free
@@ -126,14 +126,16 @@ class PosixDisk:
 
     def read(self, path: str) -> bytes:
         """See `Disk`. What is no regular file is refused with EINVAL."""
+        return b"".join(self.read_pieces(path, _READ_AT_ONCE))
+
+    def read_pieces(self, path: str, octets: int) -> Iterator[bytes]:
+        """See `Disk`. What is no regular file is refused with EINVAL."""
         descriptor = os.open(path, _READ)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", path)
-            parts = []
-            while part := os.read(descriptor, _READ_AT_ONCE):
-                parts.append(part)
-            return b"".join(parts)
+            while piece := os.read(descriptor, octets):
+                yield piece
         finally:
             os.close(descriptor)
 

@@ -34,6 +34,8 @@ class Recipient:
     notify: Notify = Notify.DEFAULT
     orcpt: str = ""
     """Original recipient as ``addr-type;address``, decoded (RFC 3461 §4.2)."""
+    folder: str = ""
+    """The folder of the Maildir that a copy for a mailbox of ours goes into; empty: the inbox."""
 
     @property
     def named(self) -> Mailbox:

@@ -8,6 +8,8 @@ the file from ``new`` to ``cur`` and appends what it knows of it: ``:2,FLAGS``, 
 
 from __future__ import annotations
 
+import re
+
 from mta.mail.queueid import accepted_at
 
 TMP = "tmp"
@@ -17,12 +19,23 @@ NEW = "new"
 CUR = "cur"
 """Directory of what a reader has seen."""
 
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,60}(?:\.[A-Za-z0-9][A-Za-z0-9 _-]{0,60}){0,5}")
+
 
 def message_name(queue_id: str) -> str:
     """Return the name of a message in ``tmp`` and ``new``. Raises ValueError for what is no queue id."""
     if not (queue_id.isascii() and queue_id.isalnum()):
         raise ValueError(f"not a queue id: {queue_id!r}")
     return f"{int(accepted_at(queue_id))}.{queue_id}.mta"
+
+
+def folder_path(maildir: str, folder: str) -> str:
+    """Return the directory of a folder below a Maildir (Maildir++, as Dovecot and Courier read it); "" is the inbox.
+
+    What has other characters than letters, digits, ``-``, ``_``, space and single dots (which divide levels) is the
+    inbox too: in doubt mail goes where it is read.
+    """
+    return f"{maildir}/.{folder}" if _FOLDER.fullmatch(folder) else maildir
 
 
 def is_message(entry: str, name: str) -> bool:

@@ -47,6 +47,8 @@ class Kind(enum.Enum):
     RECIPIENT_REFUSED = "recipient.refused"  # recipient, reply
     MESSAGE_REFUSED = "message.refused"  # sender, recipients, size, reply
     MESSAGE_ACCEPTED = "message.accepted"  # sender, recipients, size, message_id, place, batch, allowed
+    MESSAGE_DISCARDED = "message.discarded"  # sender, recipients, size, message_id: taken, and ended for the reason
+    POLICY_SAID = "policy.said"  # stage, policy, verdict
     ATTEMPT_STARTED = "attempt.started"  # recipients, destination
     RECIPIENT_DELIVERED = "recipient.delivered"  # recipient, remote, reply, delay
     RECIPIENT_DEFERRED = "recipient.deferred"  # recipient, remote, reply, status, attempts, next

@@ -27,6 +27,7 @@ from twisted.internet import defer
 
 from mta.mail.envelope import Envelope
 from mta.mail.reason import Reason
+from mta.maildir.name import folder_path
 from mta.maildir.store import Delivery, MaildirStore
 from mta.message.delivery import for_mailbox
 from mta.observe.journal import Journal
@@ -48,6 +49,8 @@ class Accepted:
     size: int
     eight_bit: bool
     origin: Origin
+    held: Reason | None = None
+    """Why it waits in the queue for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,12 @@ class Commit:
         """
         only = accepted.addressed[0]
         account = only.account
-        if account is not None and len(accepted.addressed) == 1 and isinstance(accepted.content, bytes):
+        in_memory = isinstance(accepted.content, bytes)
+        if account is not None and len(accepted.addressed) == 1 and in_memory and accepted.held is None:
+            assert isinstance(accepted.content, bytes)
             pieces = for_mailbox(accepted.content, accepted.envelope.reverse_path, only.recipient)
-            delivery = Delivery(account.maildir, accepted.queue_id, pieces, replay=False)
+            maildir = folder_path(account.maildir, only.recipient.folder)
+            delivery = Delivery(maildir, accepted.queue_id, pieces, replay=False)
             return self._store.deliver(delivery).addCallback(_in_maildir, account)
         destinations = [addressed.destination for addressed in accepted.addressed]
         message = Message(
@@ -103,11 +109,14 @@ class Commit:
             accepted.eight_bit,
             accepted.origin,
             destinations,
-            active=self._starts_at_once(destinations),
+            active=accepted.held is None and self._starts_at_once(destinations),
+            held=accepted.held,
         )
         return self._spool.insert(message).addCallback(self._in_spool, message)
 
     def _in_spool(self, batch: int, message: Message) -> Committed:
+        if message.held is not None:
+            return Committed("spool", batch, Reason(f"held: {message.held.text}", message.held.source))
         try:
             self._hand_over(message)
         except Exception as error:  # a 451 after the commit instant would bring the message a second time

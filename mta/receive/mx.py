@@ -13,8 +13,8 @@ import re
 
 from mta.mail.reason import Reason
 from mta.message.header import been_in
+from mta.receive.decision import LOOP, MAIL_OK, Decision, no_such_mailbox, relaying_denied
 from mta.receive.reception import Conversation, Reception, Transaction
-from mta.receive.verdict import LOOP, MAIL_OK, Verdict, no_such_mailbox, relaying_denied
 from mta.settings.directory import NotLocal, Unknown
 from mta.settings.expansion import Addressed, expand
 from mta.smtp import status
@@ -22,7 +22,7 @@ from mta.smtp.event import Authenticate, Mail, Rcpt
 from mta.smtp.extension import Offer
 from mta.smtp.reply import reply
 
-_NO_LOGIN = Verdict(
+_NO_LOGIN = Decision(
     reply(502, status.INVALID_COMMAND, "No authentication here; use the submission service"),
     Reason("mx offers no AUTH", "RFC 6409 §3.1"),
 )
@@ -47,36 +47,36 @@ class Mx:
             lenient_line_ends=settings.mx.lenient(conversation.peer.address),
         )
 
-    def mail(self, conversation: Conversation, event: Mail) -> Verdict:
+    def mail(self, conversation: Conversation, event: Mail) -> Decision:
         """Judge MAIL: everybody may send here."""
         return MAIL_OK
 
     def rcpt(
         self, conversation: Conversation, transaction: Transaction, event: Rcpt
-    ) -> Verdict | tuple[Addressed, ...]:
+    ) -> Decision | tuple[Addressed, ...]:
         """Judge RCPT: ours and existing, or refused."""
         named = event.mailbox
         resolution = self._reception.settings.directory.resolve(named)
         if isinstance(resolution, NotLocal):
-            return Verdict(relaying_denied(named), resolution.reason)
+            return Decision(relaying_denied(named), resolution.reason)
         if event.source_route:
-            return Verdict(relaying_denied(named), Reason("source routes are not followed", "RFC 5321 §3.6.1"))
+            return Decision(relaying_denied(named), Reason("source routes are not followed", "RFC 5321 §3.6.1"))
         if isinstance(resolution, Unknown):
             if _ROUTE.search(named.local_part):
                 why = Reason("a route in the local-part is not followed", "RFC 5321 §3.6.1, RFC 2505 §2.1")
-                return Verdict(relaying_denied(named), why)
-            return Verdict(no_such_mailbox(named), resolution.reason)
+                return Decision(relaying_denied(named), why)
+            return Decision(no_such_mailbox(named), resolution.reason)
         return expand(named, resolution, self._reception.destination)
 
-    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
+    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Decision | bytes:
         """Judge the head of the message: a mailbox that had it before ends the circle for all."""
         before = been_in(head)
         for addressed in transaction.addressed:
             mailbox = addressed.recipient.mailbox
             if addressed.account is not None and str(mailbox).lower() in before:
-                return Verdict(LOOP, Reason(f"{mailbox} has had this message before", "Delivered-To"))
+                return Decision(LOOP, Reason(f"{mailbox} has had this message before", "Delivered-To"))
         return b""
 
-    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
+    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Decision:
         """Never asked: AUTH is not offered."""
         return _NO_LOGIN

@@ -10,18 +10,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from twisted.internet import defer, interfaces
+
 from mta.auth.checker import Checker
 from mta.disk.port import Disk
 from mta.mail.queueid import Chance, new_queue_id
 from mta.mail.reason import Reason
 from mta.net.peer import Peer
 from mta.observe.journal import Journal
+from mta.policy.chain import Chain, Ruling
+from mta.policy.verdict import Verdict
 from mta.receive.commit import Commit
+from mta.receive.decision import Decision
 from mta.receive.rate import HourlyRate
 from mta.receive.staging import Space, Staging
-from mta.receive.verdict import Verdict
 from mta.settings.directory import Account
-from mta.settings.expansion import Addressed, Destination
+from mta.settings.expansion import Addressed, Destination, look_up
 from mta.settings.sections import NetworkSettings, Settings
 from mta.smtp.address import Mailbox
 from mta.smtp.event import Authenticate, Mail, Rcpt
@@ -45,11 +49,18 @@ class Reception:
     rate: HourlyRate
     staging: str
     """Directory for content that is too large for memory."""
+    clock: interfaces.IReactorTime
+    policies: Callable[[], Chain]
+    """The policies that hold now; a session keeps those that it began with."""
 
     @property
     def settings(self) -> Settings:
         """The settings that hold now."""
         return self.current()
+
+    def address(self, mailbox: Mailbox) -> tuple[Addressed, ...]:
+        """Where mail for a mailbox goes; empty where it does not exist."""
+        return look_up(self.settings.directory, mailbox, self.destination)[1]
 
     @property
     def tls_ready(self) -> bool:
@@ -68,9 +79,16 @@ class Conversation:
     peer: Peer
     helo: str = ""
     extended: bool = False
+    early: bool = False
+    """Whether the peer talked before it was greeted."""
     account: Account | None = None
     """Who logged in."""
+    mechanism: str = ""
     wrong_passwords: int = 0
+    unknown_recipients: int = 0
+    """How many mailboxes were named that do not exist."""
+    tags: frozenset[str] = frozenset()
+    """What policies said of the session."""
     network: NetworkSettings | None = None
     """The named network of a peer at submission."""
     accepted: int = 0
@@ -96,9 +114,22 @@ class Transaction:
     staging: Staging | None = None
     queue_id: str = ""
     at: float = 0.0
-    refusal: Verdict | None = None
+    refusal: Decision | None = None
     """What the head of the message was refused for."""
     message_id: str = ""
+    fields: bytes = b""
+    """What the rules of the service put in front."""
+    said: list[Verdict] = field(default_factory=list)
+    """What policies said of the message so far, in order."""
+    tags: frozenset[str] = frozenset()
+    judging: defer.Deferred[Ruling] | None = None
+    """The policies of the stage ``headers``, where they take time."""
+
+
+    def hear(self, ruling: Ruling, besides: type[Verdict] | None = None) -> None:
+        """Keep what policies say of the message; what was done already is left out."""
+        self.tags |= ruling.tags
+        self.said += [each.verdict for each in ruling.said if besides is None or not isinstance(each.verdict, besides)]
 
 
 class ServiceRules(Protocol):
@@ -110,20 +141,20 @@ class ServiceRules(Protocol):
         """What is offered to this peer now."""
         ...
 
-    def mail(self, conversation: Conversation, event: Mail) -> Verdict:
+    def mail(self, conversation: Conversation, event: Mail) -> Decision:
         """Judge MAIL."""
         ...
 
     def rcpt(
         self, conversation: Conversation, transaction: Transaction, event: Rcpt
-    ) -> Verdict | tuple[Addressed, ...]:
+    ) -> Decision | tuple[Addressed, ...]:
         """Judge RCPT: a refusal, or where the mailbox leads to."""
         ...
 
-    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
+    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Decision | bytes:
         """Judge the head of the message: a refusal, or header fields to put in front (with CRLF)."""
         ...
 
-    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
-        """Judge AUTH; on success the verdict names the account."""
+    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Decision:
+        """Judge AUTH; on success the decision names the account."""
         ...

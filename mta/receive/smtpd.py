@@ -11,8 +11,8 @@ from mta.auth.checker import Accepted, Refused
 from mta.mail.reason import Reason
 from mta.message.identify import From, from_mailboxes, missing_fields
 from mta.observe.event import Kind, Level
+from mta.receive.decision import Decision, no_such_mailbox
 from mta.receive.reception import Conversation, Reception, Transaction
-from mta.receive.verdict import Verdict, no_such_mailbox
 from mta.settings.directory import Account, Unknown
 from mta.settings.expansion import Addressed, look_up
 from mta.smtp import status
@@ -52,33 +52,33 @@ class Smtpd:
             lenient_line_ends=network is not None and network.lenient_line_ends,
         )
 
-    def mail(self, conversation: Conversation, event: Mail) -> Verdict:
+    def mail(self, conversation: Conversation, event: Mail) -> Decision:
         """Judge MAIL: a login, and a reverse-path that belongs to it."""
         account = conversation.account
         if account is None:
             return self._without_login(conversation, event)
         directory = self._reception.settings.directory
         if directory.account(account.login) is None:
-            return Verdict(ACCOUNT_GONE, Reason(f"{account.login} was removed", "reload"))
+            return Decision(ACCOUNT_GONE, Reason(f"{account.login} was removed", "reload"))
         if event.reverse_path is None:
-            return Verdict(_SENDER_OK, Reason(f"{account.login} sends a notification", account.source))
+            return Decision(_SENDER_OK, Reason(f"{account.login} sends a notification", account.source))
         owned = directory.owns(account.login, event.reverse_path)
         if owned is None:
             why = Reason(f"{event.reverse_path} does not belong to {account.login}", account.source)
-            return Verdict(_not_yours(553, event.reverse_path, "sender"), why)
-        return Verdict(_SENDER_OK, owned)
+            return Decision(_not_yours(553, event.reverse_path, "sender"), why)
+        return Decision(_SENDER_OK, owned)
 
-    def _without_login(self, conversation: Conversation, event: Mail) -> Verdict:
+    def _without_login(self, conversation: Conversation, event: Mail) -> Decision:
         network = conversation.network
         if network is None or not network.submit_without_login:
-            return Verdict(AUTH_FIRST, Reason("no login", "RFC 6409 §4.3"))
+            return Decision(AUTH_FIRST, Reason("no login", "RFC 6409 §4.3"))
         if not self._network_owns(conversation, event.reverse_path):
             why = Reason(f"{event.reverse_path} is no sender of network {network.name}", network.source)
-            return Verdict(_not_yours(553, event.reverse_path, "sender"), why)
+            return Decision(_not_yours(553, event.reverse_path, "sender"), why)
         if not self._reception.rate.take(network.name, network.messages_per_hour):
             why = Reason(f"{network.messages_per_hour} messages an hour are allowed", network.source)
-            return Verdict(TOO_MANY_MESSAGES, why)
-        return Verdict(_SENDER_OK, Reason(f"network {network.name} may send without a login", network.source))
+            return Decision(TOO_MANY_MESSAGES, why)
+        return Decision(_SENDER_OK, Reason(f"network {network.name} may send without a login", network.source))
 
     def _network_owns(self, conversation: Conversation, mailbox: Mailbox | None) -> bool:
         network = conversation.network
@@ -88,18 +88,18 @@ class Smtpd:
 
     def rcpt(
         self, conversation: Conversation, transaction: Transaction, event: Rcpt
-    ) -> Verdict | tuple[Addressed, ...]:
+    ) -> Decision | tuple[Addressed, ...]:
         """Judge RCPT: anybody elsewhere, and who exists here."""
         network = conversation.network
         if conversation.account is None and network is not None and len(transaction.named) >= network.recipients:
             why = Reason(f"{network.recipients} recipients are allowed", network.source)
-            return Verdict(TOO_MANY_RECIPIENTS, why)
+            return Decision(TOO_MANY_RECIPIENTS, why)
         resolution, addressed = look_up(self._reception.settings.directory, event.mailbox, self._reception.destination)
         if isinstance(resolution, Unknown):
-            return Verdict(no_such_mailbox(event.mailbox), resolution.reason)
+            return Decision(no_such_mailbox(event.mailbox), resolution.reason)
         return addressed
 
-    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Verdict | bytes:
+    def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Decision | bytes:
         """Judge From, and add what is missing (RFC 6409 §8.1, §8.2)."""
         refused = self._judge_from(conversation, from_mailboxes(head))
         if refused is not None:
@@ -107,38 +107,38 @@ class Smtpd:
         settings = self._reception.settings
         return missing_fields(head, transaction.queue_id, settings.hostname, transaction.at)
 
-    def _judge_from(self, conversation: Conversation, found: From) -> Verdict | None:
+    def _judge_from(self, conversation: Conversation, found: From) -> Decision | None:
         if found.fault:
             text = f"The From field cannot be read: {found.fault}"
-            return Verdict(reply(550, status.REFUSED, text), Reason(found.fault, "RFC 5322 §3.6.2"))
+            return Decision(reply(550, status.REFUSED, text), Reason(found.fault, "RFC 5322 §3.6.2"))
         account, directory = conversation.account, self._reception.settings.directory
         for mailbox in found.mailboxes:
             if account is not None and directory.owns(account.login, mailbox) is None:
                 why = Reason(f"From: {mailbox} does not belong to {account.login}", account.source)
-                return Verdict(_not_yours(550, mailbox, "From"), why)
+                return Decision(_not_yours(550, mailbox, "From"), why)
             if account is None and not self._network_owns(conversation, mailbox):
-                return Verdict(
+                return Decision(
                     _not_yours(550, mailbox, "From"),
                     Reason(f"From: {mailbox} is no sender of this network", "[smtpd.network]"),
                 )
         return None
 
-    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Verdict:
+    async def authenticate(self, conversation: Conversation, event: Authenticate) -> Decision:
         """Judge AUTH. An authorization identity other than the login's is refused (RFC 4616 §2)."""
         address = conversation.peer.address
         logged_in: Account | None = None
-        verdict = await self._reception.checker.authenticate(event.login, event.password, address)
-        match verdict:
+        decision = await self._reception.checker.authenticate(event.login, event.password, address)
+        match decision:
             case Accepted(account=account):
                 if event.authorization_identity and not self._same(event.authorization_identity, account.login):
                     why = Reason(f"{account.login} may not act as {event.authorization_identity}", "RFC 4616 §2")
                     answer = self._wrong(conversation)
                 else:
-                    why, answer, logged_in = verdict.reason, LOGGED_IN, account
+                    why, answer, logged_in = decision.reason, LOGGED_IN, account
             case Refused():
-                why, answer = verdict.reason, self._wrong(conversation)
+                why, answer = decision.reason, self._wrong(conversation)
             case _:
-                why, answer = verdict.reason, NOT_NOW
+                why, answer = decision.reason, NOT_NOW
         self._reception.journal.note(
             Kind.LOGIN_ACCEPTED if answer is LOGGED_IN else Kind.LOGIN_REFUSED,
             why,
@@ -148,7 +148,7 @@ class Smtpd:
             mechanism=event.mechanism,
             address=address,
         )
-        return Verdict(answer, why, logged_in)
+        return Decision(answer, why, logged_in)
 
     def _wrong(self, conversation: Conversation) -> Reply:
         conversation.wrong_passwords += 1

@@ -1,9 +1,9 @@
 """The content of one message while it comes: in memory, past a bound in a file.
 
-The trace fields are put in front before the first octet is written anywhere, so nothing is ever copied to make room
-for them: `open` is asked once, when the head is complete or has to be (at the bound, or at the end), for the octets
-to prepend, or for None where the message is refused; then the rest is only counted. A file in staging is nobody's
-promise: a crash leaves it behind, a start removes it.
+What goes in front of a message, and what is changed in its head, may be known only when all of it has come and was
+checked. So the head stays in memory and the rest, where it is large, goes into a file that never has to be copied.
+`judge` is asked once, when the head is complete or has to be (at the bound, or at the end); where it refuses, the rest
+is only counted. A file in staging is nobody's promise: a crash leaves it behind, a start removes it.
 
 Each piece must find room beside the reserve of the volume (`Space`), however many messages come at once and whatever
 was declared for them.
@@ -12,11 +12,13 @@ was declared for them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mta.disk.port import Disk, File
 from mta.mail.reason import Reason
+from mta.message.header import Head, find_head
 from mta.spool.port import StagedContent
 
 MEMORY_MAXIMUM = 256 * 1024
@@ -24,6 +26,8 @@ MEMORY_MAXIMUM = 256 * 1024
 
 What goes into one Maildir from memory is never in the queue, so this is not the spool's `inline_maximum`, which bounds
 a row of its database and what the relay keeps."""
+PIECE = 64 * 1024
+"""Octets of the body that are looked at in one go: SHA-256 takes some 50 µs for it."""
 
 
 class Space(Protocol):
@@ -42,23 +46,80 @@ class Space(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A message that has come: its head, and the rest of it in memory or in a file."""
+
+    head: Head
+    rest: bytes | StagedContent
+    """The empty line and the body; or the body alone, where `Head.separator` is not empty."""
+
+    def content(self, prefix: bytes = b"", fields: bytes | None = None) -> bytes | StagedContent:
+        """Return the message with `prefix` in front, and `fields` instead of those that came."""
+        head = prefix + self.head.separator + (self.head.octets if fields is None else fields)
+        if isinstance(self.rest, StagedContent):
+            return replace(self.rest, head=head)
+        return head + self.rest
+
+    def body(self, disk: Disk, size: int) -> StagedBody:
+        """Return the body, for those who look at it; `size` is that of the whole message as it came."""
+        skipped = 0 if self.head.separator or size == len(self.head.octets) else 2
+        return StagedBody(disk, self.rest, skipped, size - len(self.head.octets) - skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBody:
+    """The octets behind the empty line (`mta.policy.facts.Body`)."""
+
+    disk: Disk
+    rest: bytes | StagedContent
+    skipped: int
+    size: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give the octets in pieces of at most 64 KiB; those of a file are read from the disk."""
+        skipped = self.skipped
+        if isinstance(self.rest, StagedContent):
+            for piece in self.disk.read_pieces(self.rest.path, PIECE):
+                yield piece[skipped:] if skipped else piece
+                skipped = 0
+        else:
+            for start in range(skipped, len(self.rest), PIECE):
+                yield self.rest[start : start + PIECE]
+
+
 class Staging:
-    """Takes the content of one message. `open(head)` gives what to prepend; `path` names the file, if one is needed."""
+    """Takes the content of one message. `path` names the file, if one is needed; `judge` says whether to go on.
 
-    __slots__ = ("_disk", "_dropped", "_file", "_memory", "_open", "_path", "_space", "failed", "prefix", "size")
+    `judge` may set `observe`, which is then given the body, in order and in pieces of any size.
+    """
 
-    def __init__(self, disk: Disk, path: str, space: Space, open: Callable[[bytes], bytes | None]) -> None:
+    __slots__ = (
+        "_disk",
+        "_dropped",
+        "_file",
+        "_head",
+        "_judge",
+        "_memory",
+        "_path",
+        "_space",
+        "failed",
+        "observe",
+        "size",
+    )
+
+    def __init__(self, disk: Disk, path: str, space: Space, judge: Callable[[Head], bool]) -> None:
         self._disk = disk
         self._path = path
         self._space = space
-        self._open = open
+        self._judge = judge
         self._memory = bytearray()
         self._file: File | None = None
+        self._head: Head | None = None
         self._dropped = False
-        self.prefix = b""
-        """What was prepended; known after `finish`, or when the file was begun."""
+        self.observe: Callable[[bytes], None] | None = None
         self.size = 0
-        """Octets of content, without the prefix."""
+        """Octets of content."""
         self.failed: OSError | None = None
         """Why the content could not be kept; the message is refused at its end (RFC 5321 §4.2.5: 451 or 452)."""
 
@@ -73,6 +134,8 @@ class Staging:
                 raise OSError(errno.ENOSPC, str(low))
             if self._file is not None:
                 self._write(self._file, chunk)
+                if self.observe is not None:
+                    self.observe(chunk)
                 return
             self._memory += chunk
             self._space.hold(len(chunk))
@@ -83,38 +146,45 @@ class Staging:
             self.drop()
 
     def _spill(self) -> None:
-        whole = bytes(self._memory)
-        prefix = self._open(whole)
-        if prefix is None:
-            self.drop()
+        divided = self._divide()
+        if divided is None:
             return
-        self.prefix = prefix
-        self._forget_memory()
+        _, rest = divided
         self._file = self._disk.create(self._path)
-        self._write(self._file, prefix + whole)
+        self._write(self._file, rest)
+
+    def _divide(self) -> tuple[Head, bytes] | None:
+        """Find the head of what is in memory and have it judged; None where it is refused."""
+        whole = bytes(self._memory)
+        head = self._head = find_head(whole, MEMORY_MAXIMUM)
+        if not self._judge(head):
+            self.drop()
+            return None
+        rest = whole[len(head.octets) :]
+        self._forget_memory()
+        self._space.wrote(len(head.octets))
+        if self.observe is not None:
+            body = rest if head.separator else rest[2:]
+            for start in range(0, len(body), PIECE):
+                self.observe(body[start : start + PIECE])
+        return head, rest
 
     def _write(self, file: File, octets: bytes) -> None:
         file.write(octets)
         self._space.wrote(len(octets))
 
-    def finish(self) -> bytes | StagedContent | None:
-        """End the content: all octets, or the file that holds them, with the prefix in front.
-
-        None where nothing is kept: it failed, or `open` refused it.
-        """
+    def finish(self) -> Staged | None:
+        """End the content. None where nothing is kept: it failed, or `judge` refused it."""
         if self._file is not None:
-            return StagedContent(self._path, self._file)
+            assert self._head is not None, "the head is found before a file is begun"
+            return Staged(self._head, StagedContent(self._path, self._file))
         if self._dropped:
             return None
-        whole = bytes(self._memory)
-        prefix = self._open(whole)
-        if prefix is None:
-            self.drop()
+        divided = self._divide()
+        if divided is None:
             return None
-        self.prefix = prefix
-        self._forget_memory()
-        self._space.wrote(len(prefix) + len(whole))
-        return prefix + whole
+        self._space.wrote(len(divided[1]))
+        return Staged(*divided)
 
     def drop(self) -> None:
         """Forget what came: the message is refused, or its peer is gone. Not to be called once it is committed."""

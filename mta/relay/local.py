@@ -16,6 +16,7 @@ from twisted.internet import defer
 from mta.disk.port import RunInThread
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.reason import Reason
+from mta.maildir.name import folder_path
 from mta.maildir.store import Delivery, MaildirStore
 from mta.message.delivery import Deliverable, deliverable
 from mta.settings.directory import Directory
@@ -57,7 +58,8 @@ class LocalDelivery:
         if str(mailbox).lower() in ready.been_in:
             return Failed(Reason(f"{mailbox} has had this message before", "Delivered-To"), status.LOOP)
         pieces = ready.for_mailbox(message.envelope.reverse_path, recipient.recipient)
-        delivery = Delivery(account.maildir, message.queue_id, pieces, message.replay)
+        maildir = folder_path(account.maildir, recipient.recipient.folder)
+        delivery = Delivery(maildir, message.queue_id, pieces, message.replay)
         try:
             batch = await self._store.deliver(delivery)
         except Exception as error:

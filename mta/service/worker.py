@@ -46,6 +46,7 @@ from mta.net.peer import Peer, network_of
 from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
+from mta.policy.chain import Chain
 from mta.receive.commit import Commit
 from mta.receive.mx import Mx
 from mta.receive.rate import HourlyRate
@@ -92,6 +93,7 @@ class Worker:
         self._ports: list[Any] = []
         self._factories: list[SMTPServerFactory] = []
         self._tls = _Tls(settings.tls)
+        self._chain = Chain()
 
     def current(self) -> Settings:
         """The settings that hold now."""
@@ -152,6 +154,8 @@ class Worker:
             reserve,
             HourlyRate(reactor.seconds),
             staging,
+            reactor,
+            lambda: self._chain,
         )
         self._relay.start()
         self._listen(listening)

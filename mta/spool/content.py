@@ -1,6 +1,7 @@
 """Content files: what is too large to stand in the database.
 
-A content file is ``content/<queue id>`` in the directory of its shard. It is there, content and name on stable storage,
+A content file is ``content/<queue id>`` in the directory of its shard; where the message came in a file of staging, its
+head stands in the database and the file holds the rest. It is there, content and name on stable storage,
 before the row that speaks of it is committed, and is unlinked after the removal of that row is. So a crash leaves at
 most a file without a row: of a message that was never acknowledged, or one that is done. `mta.spool.recovery` finds
 those at the next start and sets them aside.
@@ -79,7 +80,7 @@ class Contents:
             self._unlink(self._path(queue_id) + _PART)
 
     def read(self, queue_id: str, size: int) -> bytes:
-        """Return the octets of a file. Raises EIO where they are not `size`: the file is torn."""
+        """Return the octets of a file, `size` of them. Raises EIO where they are not so many: the file is torn."""
         path = self._path(queue_id)
         octets = self._disk.read(path)
         if len(octets) != size:

@@ -62,17 +62,21 @@ class SyncedContent:
     """A file whose content is on stable storage; its name is not. Nothing else is taken into the spool."""
 
     path: str
+    head: bytes = b""
+    """What stands before the octets of the file; it goes into the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class StagedContent:
-    """A whole message in a file on the volume of the spool, and the descriptor that wrote it.
+    """A large message: its head in memory, the rest in a file on the volume of the spool.
 
-    That descriptor alone tells of every write error (see `mta.disk.posix`), so it stays open until `sync`.
+    So fields can be put in front, and taken out, when all of the file is written. The descriptor that wrote it alone
+    tells of every write error (see `mta.disk.posix`), so it stays open until `sync`.
     """
 
     path: str
     file: File
+    head: bytes = b""
 
     def sync(self) -> SyncedContent:
         """Put the content on stable storage and close the file. Blocks. What it raises, the message is refused for."""
@@ -80,7 +84,7 @@ class StagedContent:
             self.file.sync()
         finally:
             self.file.close()
-        return SyncedContent(self.path)
+        return SyncedContent(self.path, self.head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class Message:
     """One for each recipient of the envelope: the key of its next hop, a domain or ``local:``."""
     active: bool = True
     """Whether the relay takes it at once: it is stored as ACTIVE, so a crash in the first attempt counts."""
+    held: Reason | None = None
+    """Why it is stored as HELD instead."""
 
 
 @dataclass(frozen=True, slots=True)

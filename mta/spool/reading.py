@@ -83,7 +83,10 @@ class Reader:
         if row is None:
             raise KeyError(queue_id)
         in_file, size, octets = row
-        return self._contents.read(queue_id, size) if in_file else bytes(octets)
+        if not in_file:
+            return bytes(octets)
+        head = octets or b""
+        return head + self._contents.read(queue_id, size - len(head))
 
     def page(self, after: str, limit: int) -> Sequence[QueuedMessage]:
         """See `Spool`."""

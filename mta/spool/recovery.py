@@ -34,6 +34,10 @@ _SET_ASIDE_CRASHED = """
 """
 _WAIT_AGAIN = "UPDATE recipient SET state = :waiting, crashes = crashes + 1, due = :now WHERE state = :active"
 _CLAMP = "UPDATE recipient SET due = :latest WHERE state = :waiting AND due > :latest"
+_IN_FILE = """
+    SELECT queue_id, size - coalesce(length(octets), 0) FROM message LEFT JOIN content USING (queue_id)
+    WHERE in_file = 1
+"""
 _SET_ASIDE = "UPDATE recipient SET state = ?, reason_text = ?, reason_source = ? WHERE queue_id = ?"
 
 
@@ -72,7 +76,7 @@ def recover(connection: sqlite3.Connection, contents: Contents, now: float, long
         crashed = connection.execute(_SET_ASIDE_CRASHED, values).fetchall()
         interrupted = connection.execute(_WAIT_AGAIN, values).rowcount
         clamped = connection.execute(_CLAMP, values).rowcount
-        in_file: dict[str, int] = dict(connection.execute("SELECT queue_id, size FROM message WHERE in_file = 1"))
+        in_file: dict[str, int] = dict(connection.execute(_IN_FILE))
         missing = sorted(in_file.keys() - files.keys())
         torn = sorted(queue_id for queue_id in in_file.keys() & files.keys() if in_file[queue_id] != files[queue_id])
         for reason, queue_ids in ((MISSING, missing), (TORN, torn)):

@@ -20,7 +20,7 @@ Row = tuple[Value, ...]
 
 INSERT_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Takes a `message_row`."""
-INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 """Takes each of the `recipient_rows`."""
 SELECT_MESSAGE = """
     SELECT queue_id, accepted, reverse_path, body, smtputf8, envid, ret, size, eight_bit,
@@ -29,7 +29,7 @@ SELECT_MESSAGE = """
 """Gives rows for `queued_message`."""
 SELECT_RECIPIENT = """
     SELECT number, mailbox, original, notify, orcpt, destination, state, due, attempts, crashes,
-    reason_text, reason_source, warned FROM recipient
+    reason_text, reason_source, warned, folder FROM recipient
 """
 """Gives rows for `queued_recipient`."""
 
@@ -71,7 +71,8 @@ def message_row(message: Message, in_file: bool) -> Row:
 
 def recipient_rows(message: Message) -> list[Row]:
     """Return the rows of table `recipient`. Raises ValueError where there is none, or not one destination for each."""
-    state = State.ACTIVE if message.active else State.WAITING
+    held = message.held
+    state = State.HELD if held else State.ACTIVE if message.active else State.WAITING
     named = zip(message.envelope.recipients, message.destinations, strict=True)
     rows: list[Row] = [
         (
@@ -86,9 +87,10 @@ def recipient_rows(message: Message) -> list[Row]:
             message.accepted,
             0,
             0,
-            None,
-            None,
+            held.text if held else None,
+            held.source if held else None,
             False,
+            recipient.folder,
         )
         for number, (recipient, destination) in enumerate(named)
     ]
@@ -99,10 +101,11 @@ def recipient_rows(message: Message) -> list[Row]:
 
 def queued_recipient(row: tuple[Any, ...]) -> QueuedRecipient:
     """Make the value of a row of `SELECT_RECIPIENT`."""
-    number, mailbox, original, notify, orcpt, destination, state, due, attempts, crashes, text, source, warned = row
+    number, mailbox, original, notify, orcpt, destination, state, due, attempts, crashes, *rest = row
+    text, source, warned, folder = rest
     return QueuedRecipient(
         number=number,
-        recipient=Recipient(parse_stored(mailbox), original and parse_stored(original), Notify(notify), orcpt),
+        recipient=Recipient(parse_stored(mailbox), original and parse_stored(original), Notify(notify), orcpt, folder),
         destination=destination,
         state=State(state),
         due=due,

@@ -8,14 +8,19 @@ rows, while the server starts: prefer ``ALTER TABLE … ADD COLUMN … DEFAULT``
 Version 1
 ---------
 message
-    One row for each message. `reverse_path` is NULL for ``<>``. `in_file` tells that the content is the file
-    ``content/<queue id>``; otherwise it is the row in `content`, a table of its own so that reading messages does
-    not drag their content through the cache.
+    One row for each message. `reverse_path` is NULL for ``<>``. The content is the row in `content`, a table of its
+    own so that reading messages does not drag their content through the cache; `in_file` tells that it goes on in the
+    file ``content/<queue id>`` (then there may be no row). `size` counts both.
 recipient
     One row for each recipient that is still in the queue; `number` is its place in the envelope.
 tally
     How many recipients are in each state, and (as -1) how many messages: kept by triggers, since counting a million
     rows blocks whoever asks.
+
+Version 2
+---------
+recipient
+    `folder`: the folder of the Maildir that the copy goes into; empty: the inbox.
 
 Measured (4 KiB messages, groups of 20, ext4): WITHOUT ROWID and rowid tables take the same time for groups; alone,
 WITHOUT ROWID writes an eighth less (one tree in place of two). `content` has a rowid: in a tree of keys, octets
@@ -93,6 +98,7 @@ MIGRATIONS: tuple[str, ...] = (
         UPDATE tally SET amount = amount + 1 WHERE state = new.state;
     END;
     """,
+    "ALTER TABLE recipient ADD COLUMN folder TEXT NOT NULL DEFAULT '';",
 )
 
 

@@ -289,9 +289,10 @@ class SqliteSpool:
             message, content = new.message, new.content
             writer.execute(rows.INSERT_MESSAGE, rows.message_row(message, not isinstance(content, bytes)))
             writer.executemany(rows.INSERT_RECIPIENT, rows.recipient_rows(message))
-            if isinstance(content, bytes):
-                writer.execute(_INSERT_CONTENT, (message.queue_id, content))
-                self._written += len(content)
+            octets = content if isinstance(content, bytes) else content.head
+            if octets or isinstance(content, bytes):
+                writer.execute(_INSERT_CONTENT, (message.queue_id, octets))
+                self._written += len(octets)
             self._written += _PAGE * (1 + len(message.destinations))
         self._written += _PAGE * (len(work.changes) + len(work.marked))
         for number in work.marked:
@@ -304,11 +305,9 @@ class SqliteSpool:
         ended = writer.execute(_END_MESSAGE, (queue_id,)).fetchall() if work.changes else ()
         if not ended:
             return []
-        ((in_file,),) = ended
-        if in_file:
-            return [queue_id]
         writer.execute(_END_CONTENT, (queue_id,))
-        return []
+        ((in_file,),) = ended
+        return [queue_id] if in_file else []
 
     def _finish(self, removed: Sequence[str]) -> None:
         self._writer.execute("COMMIT")

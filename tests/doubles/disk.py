@@ -174,6 +174,11 @@ class SimulatedDisk:
         self._note("read", path, changes=False)
         return self._node(path).content
 
+    def read_pieces(self, path: str, octets: int) -> Iterator[bytes]:
+        """See `Disk`."""
+        whole = self.read(path)
+        return (whole[start : start + octets] for start in range(0, len(whole), octets))
+
     def rename(self, old: str, new: str) -> None:
         """See `Disk`."""
         self._note("rename", old, new)
@@ -373,6 +378,11 @@ class FaultyDisk:
         """See `Disk`."""
         self.check("read", path)
         return self.disk.read(path)
+
+    def read_pieces(self, path: str, octets: int) -> Iterator[bytes]:
+        """See `Disk`."""
+        self.check("read", path)
+        return self.disk.read_pieces(path, octets)
 
     def rename(self, old: str, new: str) -> None:
         """See `Disk`."""

@@ -17,6 +17,7 @@ from mta.mail.tlsinfo import TlsInfo
 from mta.maildir.store import MaildirStore, Ownership
 from mta.net.peer import Peer, network_of
 from mta.net.server import NO_ANSWER_IN_TIME
+from mta.policy.chain import Chain
 from mta.receive.commit import Commit
 from mta.receive.mx import Mx
 from mta.receive.rate import HourlyRate
@@ -89,6 +90,7 @@ class Post:
         )
         checker = Checker(lambda: self.settings, self.clock, inline, network_of, self.journal, bytes(32))
         self.settings = settings
+        self.chain = Chain()
         self.reception = Reception(
             lambda: self.settings,
             Commit(self.store, self.spool, lambda destinations: True, self.handed.append, self.journal),
@@ -101,6 +103,8 @@ class Post:
             self.reserve,
             HourlyRate(self.clock.seconds),
             "/state/staging",
+            self.clock,
+            lambda: self.chain,
         )
 
     def session(self, service: str = "mx", tls: bool = False, address: str = "192.0.2.7", hello: bool = True) -> Talk:
@@ -121,7 +125,7 @@ class Talk:
         self.core = ServerSession("mx.example.test", Offer(), post.reception.settings.limits)
         self.peer = Peer("session1", address, 4321)
         self.session = ReceivingSession(post.reception, rules, self.peer, self.core)
-        self._waiting: defer.Deferred[Reply] | None = None
+        self.waiting: defer.Deferred[Reply] | None = None
         if tls:
             self.peer.tls = TLS
             self.core.tls_started()
@@ -140,26 +144,26 @@ class Talk:
         return codes(self.send(octets))
 
     def _run(self) -> bytes:
-        while self._waiting is None:
+        while self.waiting is None:
             event = self.core.next_event()
             if event is NEED_DATA or event is AWAITING_REPLY:
                 break
             answer = self.session.answer(event)
             if isinstance(answer, defer.Deferred):
-                self._waiting = answer
+                self.waiting = answer
                 answer.addCallback(self._answered, answer)  # at once, or in a later `more`
             elif answer is not None:
                 self.core.reply(answer)
         return self.core.output()
 
     def _answered(self, answer: Reply, waiting: defer.Deferred[Reply]) -> None:
-        if self._waiting is waiting:
-            self._waiting = None
+        if self.waiting is waiting:
+            self.waiting = None
             self.core.reply(answer)
 
     def give_up(self) -> bytes:
         """Reply 451 in place of rules that take too long; return what is written."""
-        self._waiting = None
+        self.waiting = None
         self.core.reply(NO_ANSWER_IN_TIME)
         return self._run()
 

@@ -106,8 +106,9 @@ class Entry:
     """A message in the queue."""
 
     message: Message
-    content: bytes | None
-    """None where it is a file."""
+    content: bytes
+    """With a file: what stands before its octets."""
+    in_file: bool
     recipients: dict[int, QueuedRecipient]
 
 
@@ -175,18 +176,19 @@ class ModelSpool:
         def step(queue: Queue) -> None:
             if message.queue_id in queue or not message.envelope.recipients:
                 raise ValueError(f"not a message to insert: {message.queue_id}")
-            content = None
-            if isinstance(message.content, bytes):
-                content = message.content
-            else:
+            in_file = isinstance(message.content, StagedContent)
+            content = message.content.head if isinstance(message.content, StagedContent) else message.content
+            if isinstance(message.content, StagedContent):
                 self._take(message.queue_id, message.content)
-            state = State.ACTIVE if message.active else State.WAITING
+            state = State.HELD if message.held else State.ACTIVE if message.active else State.WAITING
             named = zip(message.envelope.recipients, message.destinations, strict=True)
             recipients = {
-                number: QueuedRecipient(number, recipient, destination, state, message.accepted, 0, 0, None, False)
+                number: QueuedRecipient(
+                    number, recipient, destination, state, message.accepted, 0, 0, message.held, False
+                )
                 for number, (recipient, destination) in enumerate(named)
             }
-            queue[message.queue_id] = Entry(message, content, recipients)
+            queue[message.queue_id] = Entry(message, content, in_file, recipients)
 
         return step
 
@@ -224,7 +226,7 @@ class ModelSpool:
             call.step(after)
         except Exception as error:
             return error
-        done = [queue_id for queue_id, entry in self._queue.items() if entry.content is None and queue_id not in after]
+        done = [queue_id for queue_id, entry in self._queue.items() if entry.in_file and queue_id not in after]
         self._queue = after
         if call.synced:
             self._stable, self._unsynced = dict(after), []
@@ -303,10 +305,10 @@ class ModelSpool:
     def content(self, queue_id: str) -> bytes:
         """See `Spool`."""
         entry = self._queue[queue_id]
-        if entry.content is not None:
+        if not entry.in_file:
             return entry.content
         assert self._contents is not None
-        return self._contents.read(queue_id, entry.message.size)
+        return entry.content + self._contents.read(queue_id, entry.message.size - len(entry.content))
 
     def page(self, after: str = "", limit: int = 100) -> Sequence[QueuedMessage]:
         """See `Spool`."""
@@ -368,7 +370,7 @@ def _recovered(queue: Queue, now: float, contents: Contents | None) -> Queue:
     recovered = dict(queue)
     sizes = contents.sizes() if contents is not None else {}
     for queue_id, entry in queue.items():
-        if entry.content is None and sizes.get(queue_id) != entry.message.size:
+        if entry.in_file and sizes.get(queue_id) != entry.message.size - len(entry.content):
             for queued in entry.recipients.values():
                 _put(recovered, queue_id, replace(queued, state=State.HELD, reason=Reason("missing or torn")))
             continue

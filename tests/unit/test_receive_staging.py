@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 
 from mta.disk.port import Free
+from mta.message.header import Head
 from mta.observe.journal import Journal
 from mta.receive.rate import HourlyRate
 from mta.receive.staging import MEMORY_MAXIMUM, Staging
@@ -19,19 +20,21 @@ PATH = "/staging/1"
 
 
 class Stage:
-    """A staging area, and what its prefix was made of. `prefix` may be set; None refuses."""
+    """A staging area, the heads it had judged, and the body it was shown. `refuses` may be set."""
 
     def __init__(self, reserve: Reserve | None = None) -> None:
         self.disk = SimulatedDisk(["/staging"])
         self.faulty = FaultyDisk(self.disk)
-        self.heads: list[bytes] = []
-        self.prefix: bytes | None = b"prefix "
-        self.staging = Staging(self.faulty, PATH, reserve or reserve_beside(1 << 40), self.open)
+        self.heads: list[Head] = []
+        self.refuses = False
+        self.observed = bytearray()
+        self.staging = Staging(self.faulty, PATH, reserve or reserve_beside(1 << 40), self.judge)
 
-    def open(self, head: bytes) -> bytes | None:
-        """Make the prefix."""
+    def judge(self, head: Head) -> bool:
+        """Judge a head."""
         self.heads.append(head)
-        return self.prefix
+        self.staging.observe = self.observed.extend
+        return not self.refuses
 
 
 def reserve_beside(octets: int) -> Reserve:
@@ -42,28 +45,37 @@ def reserve_beside(octets: int) -> Reserve:
 
 
 def test_small_content_stays_in_memory() -> None:
-    """Up to the bound nothing is written; the prefix is asked for once, at the end, with all that came."""
+    """Up to the bound nothing is written; the head is judged once, at the end, and what goes in front comes then."""
     stage = Stage()
-    for chunk in (b"a", b"b" * (MEMORY_MAXIMUM - 1)):
+    for chunk in (b"a: b\r\n\r\n", b"b" * (MEMORY_MAXIMUM - 8)):
         stage.staging.add(chunk)
-    content = stage.staging.finish()
-    assert content == b"prefix a" + b"b" * (MEMORY_MAXIMUM - 1)
+    staged = stage.staging.finish()
+    assert staged is not None
+    assert staged.content(b"prefix: x\r\n") == b"prefix: x\r\na: b\r\n\r\n" + b"b" * (MEMORY_MAXIMUM - 8)
+    assert staged.content(fields=b"c: d\r\n") == b"c: d\r\n\r\n" + b"b" * (MEMORY_MAXIMUM - 8)
     assert stage.disk.operations == []
-    assert len(stage.heads) == 1
+    assert [head.octets for head in stage.heads] == [b"a: b\r\n"]
+    assert stage.observed == b"b" * (MEMORY_MAXIMUM - 8)
 
 
 def test_large_content_goes_to_a_file() -> None:
-    """One octet more goes to a file that begins with the prefix; what follows is appended."""
+    """One octet more, and all but the head goes to a file; what follows is appended, and is observed as it comes."""
     stage = Stage()
-    stage.staging.add(b"a" * MEMORY_MAXIMUM)
+    stage.staging.add(b"a: b\r\n\r\n" + b"a" * (MEMORY_MAXIMUM - 8))
     stage.staging.add(b"b")
     stage.staging.add(b"c")
-    content = stage.staging.finish()
+    staged = stage.staging.finish()
+    assert staged is not None
+    content = staged.content(b"prefix: x\r\n")
     assert isinstance(content, StagedContent)
-    assert content.path == PATH
-    assert stage.disk.files()[PATH] == b"prefix " + b"a" * MEMORY_MAXIMUM + b"bc"
-    assert stage.heads == [b"a" * MEMORY_MAXIMUM + b"b"]
+    assert (content.path, content.head) == (PATH, b"prefix: x\r\na: b\r\n")
+    assert stage.disk.files()[PATH] == b"\r\n" + b"a" * (MEMORY_MAXIMUM - 8) + b"bc"
+    assert [head.octets for head in stage.heads] == [b"a: b\r\n"]
+    assert stage.observed == b"a" * (MEMORY_MAXIMUM - 8) + b"bc"
     assert stage.staging.size == MEMORY_MAXIMUM + 2
+    body = staged.body(stage.disk, stage.staging.size)
+    assert b"".join(body.pieces()) == stage.observed
+    assert body.size == len(stage.observed)
     assert content.sync().path == PATH
     assert stage.disk.crash().files() == {}, "the name is for the spool to sync"
     stage.disk.sync_directory("/staging")
@@ -81,14 +93,18 @@ def test_tiny_pieces_take_no_more_memory_than_large_ones() -> None:
     finally:
         tracemalloc.stop()
     assert taken < 200_000
-    assert stage.staging.finish() == b"prefix " + bytes(100_000)
+    staged = stage.staging.finish()
+    assert staged is not None
+    assert staged.content() == b"\r\n" + bytes(100_000), "a body without a head is divided from what comes before it"
+    assert stage.observed == bytes(100_000)
+    assert b"".join(staged.body(stage.disk, 100_000).pieces()) == bytes(100_000)
 
 
 @pytest.mark.parametrize("size", [10, MEMORY_MAXIMUM + 1])
 def test_what_is_refused_for_its_head_is_only_counted(size: int) -> None:
     """After a refusal nothing is kept and nothing is written, whatever comes."""
     stage = Stage()
-    stage.prefix = None
+    stage.refuses = True
     stage.staging.add(bytes(size))
     for _ in range(100):
         stage.staging.add(bytes(MEMORY_MAXIMUM))

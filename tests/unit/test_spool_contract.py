@@ -211,6 +211,32 @@ def test_staged_content_is_taken(store: Model | Sqlite, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_the_head_of_staged_content_stands_before_its_file(store: Model | Sqlite, tmp_path: Path) -> None:
+    """What stands before the octets of a file is read with them, after a start too; it is no reason to call it torn."""
+    content = replace(staged(store.disk, str(tmp_path / "staged"), b"staged\r\n"), head=b"a: b\r\n")
+    result(store.spool.insert(message("0a", content=content, size=14)))
+    assert store.spool.content("0a") == b"a: b\r\nstaged\r\n"
+    spool = store.crash(random.Random(1))
+    assert states(spool, "0a") == {0: State.WAITING}
+    assert spool.content("0a") == b"a: b\r\nstaged\r\n"
+    result(spool.record("0a", [Ended(0, DONE)]))
+    with pytest.raises(KeyError):
+        spool.content("0a")
+
+
+def test_a_held_message_waits_for_its_release(store: Model | Sqlite) -> None:
+    """A message that is stored as held is due never, and keeps its reason and its folder."""
+    why = Reason("looks odd", "etc/policy/odd.py:3")
+    given = message("0a")
+    [recipient] = given.envelope.recipients
+    envelope = replace(given.envelope, recipients=(replace(recipient, folder="Junk"),))
+    result(store.spool.insert(replace(given, envelope=envelope, active=False, held=why)))
+    assert store.spool.due(1e12, 10) == []
+    found = store.crash(random.Random(1)).get("0a")
+    assert found is not None
+    assert [(r.state, r.reason, r.recipient.folder) for r in found.recipients] == [(State.HELD, why, "Junk")]
+
+
 def test_staged_content_is_synced_through_the_descriptor_that_wrote_it(store: Model | Sqlite, tmp_path: Path) -> None:
     """Before an insert fires its staged file was synced and closed; one whose sync fails is refused, and it alone."""
     calls = []

@@ -86,6 +86,13 @@ def test_an_old_database_is_migrated_with_its_rows() -> None:
     assert connection.execute("SELECT mailbox, due FROM recipient").fetchall() == [("bob@example.net", 1700000000.0)]
 
 
+def test_version_2_files_into_folders() -> None:
+    """A recipient of version 1 goes into the inbox."""
+    connection = connect(VERSION_1)
+    migrate(connection, MIGRATIONS[:2])
+    assert connection.execute("SELECT mailbox, folder FROM recipient").fetchall() == [("bob@example.net", "")]
+
+
 def test_a_migration_is_whole_or_not_there() -> None:
     """A migration that fails half way leaves the version before, without its first half."""
     connection = connect(VERSION_1)
@@ -115,7 +122,7 @@ def test_the_reads_follow_indexes() -> None:
         reading._FIRST_DUE: (0,),
         reading._MESSAGES: ("", 10),
         reading._RECIPIENTS: ("0a",),
-        "SELECT queue_id FROM message WHERE in_file = 1": (),
+        recovery._IN_FILE: (),
         "SELECT number FROM recipient WHERE destination = ?": ("x",),
         recovery._CLAMP: {"latest": 1.0, "waiting": 0},
         recovery._WAIT_AGAIN: {"now": 1.0, "active": 1, "waiting": 0},

@@ -11,7 +11,7 @@ from mta.smtp.reply import Reply, reply
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """The reply that the peer gets and the reason that logs and history get."""
 
     reply: Reply
@@ -20,7 +20,7 @@ class Verdict:
     """Who is logged in once the peer has got the reply."""
 
 
-MAIL_OK = Verdict(reply(250, status.SENDER_OK, "Sender OK"), Reason("anybody may send to domains of ours"))
+MAIL_OK = Decision(reply(250, status.SENDER_OK, "Sender OK"), Reason("anybody may send to domains of ours"))
 RCPT_OK = reply(250, status.RECIPIENT_OK, "Recipient OK")
 START = reply(354, None, "Send the message; end it with <CRLF>.<CRLF>")
 VRFY = reply(252, status.RECIPIENT_OK, "Cannot tell; send mail and see")
@@ -29,6 +29,8 @@ NOT_STORED = reply(451, status.SYSTEM_FAULT, "Cannot store mail now; try again l
 NOT_STORED_FULL = reply(452, status.SYSTEM_FULL, "No space left here; try again later")
 TLS_NOW = reply(220, status.OK, "Go ahead with TLS")
 TLS_UNAVAILABLE = reply(454, status.SYSTEM_FAULT, "TLS not available now")
+TOO_LATE = reply(451, status.SYSTEM_FAULT, "This took too long here; try again later")
+"""What is said to nobody: the peer had another reply meanwhile, or is gone."""
 LOOP = reply(554, status.LOOP, "This message goes in circles")
 HEADER_TOO_BIG = reply(552, status.MESSAGE_TOO_BIG, "The header of this message is too large")
 
