@@ -88,3 +88,11 @@ Answer = Found | NoData | NoSuchName | Failure
 def normal(name: str) -> str:
     """Return `name` as names are compared: lower case, without the final dot."""
     return name.lower().removesuffix(".")
+
+
+_PRESENTED = {code: f"\\{code:03}" for code in (*range(0x21), 0x7F)} | {ord(mark): f"\\{mark}" for mark in '"();\\@$'}
+
+
+def presented(name: str) -> str:
+    """Return `name`, ASCII whose dots stand between labels, as answers write names: escaped as in a zone file."""
+    return name.translate(_PRESENTED)

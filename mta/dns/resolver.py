@@ -7,6 +7,8 @@ bounds how many are asked at once.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -40,6 +42,26 @@ class Ask(Protocol):
     async def ask(self, name: str, rdtype: RecordType) -> Answer | Alias:
         """Ask for the records of `name`. Raises ValueError for what cannot be a name."""
         ...
+
+
+@contextmanager
+def together(
+    resolver: Resolver, names: Iterable[str], rdtype: RecordType
+) -> Iterator[list[tuple[str, defer.Deferred[Answer]]]]:
+    """Ask about all `names` at once; the answers may be awaited in any order. At the end of the block, however it
+    comes about, the questions that are still under way are cancelled.
+    """
+    questions = [(name, resolver.query(name, rdtype)) for name in names]
+    try:
+        yield questions
+    finally:
+        for _, question in questions:
+            question.addErrback(_cancelled)
+            question.cancel()
+
+
+def _cancelled(fault: Fault) -> Fault | None:
+    return None if isinstance(fault.value, defer.CancelledError) else fault
 
 
 @dataclass(frozen=True, slots=True)
