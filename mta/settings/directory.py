@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mta.mail.reason import Reason
+from mta.settings.dkim import DkimKey
 from mta.settings.values import SenderPattern, fold_domain, fold_local_part
 from mta.smtp.address import Mailbox
 
@@ -88,6 +89,8 @@ class Domain:
     """What every other local-part leads to, where ``aliases`` has a ``*``."""
     separator: str = "+"
     """What divides a user name from a subaddress (RFC 5233 §1.1); empty: nothing does."""
+    dkim: tuple[DkimKey, ...] = ()
+    """Its DKIM keys in every state, in the order of their selectors."""
 
     def resolve(self, local_part: str) -> Local | None:
         """Look a local-part up, as it is, without its subaddress, or as one for the catch-all."""

@@ -1,4 +1,4 @@
-"""``etc/domains``: a directory is a domain, with the files ``users``, ``aliases`` and ``domain.toml``, all optional.
+"""``etc/domains``: a directory is a domain, with ``users``, ``aliases``, ``domain.toml`` and ``dkim``, all optional.
 
 ``users`` has lines of Dovecot's passwd-file, ``user:{SCHEME}hash:uid:gid:gecos:home:shell:extra``, so that Dovecot
 serves IMAP from the same file. User and password are used, the rest is not. A user name becomes a directory name and
@@ -9,6 +9,9 @@ letter, a digit or ``_``, without ``/`` and ``|``, of at most 64 octets (RFC 532
 there otherwise. A target is an address, or a local-part of the same domain. A line that starts with a blank goes on
 with the line before; ``#`` starts a comment. An alias beside a user of the same name takes that user's mail; it keeps
 a copy by naming the user again: ``alice: alice, bob``. Programs (``|command``) and files are not run or written.
+
+``dkim`` is a directory of private keys, ``SELECTOR.pem``, with which mail of the domain is signed; docs/dkim.md tells
+how they are made, published and changed.
 
 Refused: an alias that leads back to itself, or to a mailbox of ours that is not there; one that leads to more than
 ``[aliases]`` allows; a domain whose postmaster does not lead to a user (RFC 5321 §4.5.1), by name, not by ``*``.
@@ -24,6 +27,8 @@ from dataclasses import dataclass, field
 
 from mta.mail.reason import Reason
 from mta.settings.directory import Account, Directory, Domain, Local
+from mta.settings.dkim import DIRECTORY as DKIM
+from mta.settings.dkim import DkimKey, read_keys
 from mta.settings.locate import locate
 from mta.settings.problem import Problem, quoted
 from mta.settings.sections import AliasSettings, DomainSettings, Settings
@@ -63,6 +68,7 @@ class _Draft:
     settings: DomainSettings
     users: dict[str, Account] = field(default_factory=dict)
     aliases: dict[str, _Alias] = field(default_factory=dict)
+    dkim: tuple[DkimKey, ...] = ()
 
 
 def read_text(path: str, problems: list[Problem]) -> str | None:
@@ -97,16 +103,10 @@ def read_toml(path: str, problems: list[Problem]) -> tuple[Mapping[str, object],
 
 def read_directory(path: str, settings: Settings, problems: list[Problem]) -> Directory:
     """Read all domains below `path`. `settings` gives bounds and the place of the Maildirs."""
-    drafts: dict[str, _Draft] = {}
-    for entry in _entries(path, problems):
-        draft = _read_domain(os.path.join(path, entry), entry, settings, problems)
-        if draft is None:
-            continue
-        if draft.name in drafts:
-            expected = f"one directory for {draft.name}"
-            problems.append(Problem(draft.path, 0, expected, f"another one, {drafts[draft.name].path}"))
-            continue
-        drafts[draft.name] = draft
+    drafts = {
+        name: _read_domain(name, directory, settings, problems)
+        for name, directory in domain_directories(path, problems).items()
+    }
     following = _Following(drafts, settings.aliases, problems)
     domains = [following.domain(draft) for draft in drafts.values()]
     for draft, domain in zip(drafts.values(), domains, strict=True):
@@ -127,23 +127,33 @@ def primary_of(names: Iterable[str], settings: Settings) -> str:
     return ordered[0] if ordered else ""
 
 
-def _entries(path: str, problems: list[Problem]) -> list[str]:
+def domain_directories(path: str, problems: list[Problem]) -> dict[str, str]:
+    """Find the directory of each domain (folded) below `path`, in the order of their names."""
     try:
-        names = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+        entries = sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
     except FileNotFoundError:
-        return []
+        return {}
     except OSError as error:
         problems.append(Problem(path, 0, "a directory that can be read", f"{error.strerror}"))
-        return []
-    return [name for name in names if not name.startswith(".")]
+        return {}
+    directories: dict[str, str] = {}
+    for entry in entries:
+        if entry.startswith("."):
+            continue
+        directory = os.path.join(path, entry)
+        try:
+            name = parse_host_name(entry)
+        except ValueError:
+            problems.append(Problem(directory, 0, "a directory with the name of a domain", quoted(entry)))
+            continue
+        if name in directories:
+            problems.append(Problem(directory, 0, f"one directory for {name}", f"another one, {directories[name]}"))
+            continue
+        directories[name] = directory
+    return directories
 
 
-def _read_domain(path: str, entry: str, settings: Settings, problems: list[Problem]) -> _Draft | None:
-    try:
-        name = parse_host_name(entry)
-    except ValueError:
-        problems.append(Problem(path, 0, "a directory with the name of a domain", quoted(entry)))
-        return None
+def _read_domain(name: str, path: str, settings: Settings, problems: list[Problem]) -> _Draft:
     draft = _Draft(name, path, DomainSettings())
     permissions = os.path.join(path, "domain.toml")
     reading = None
@@ -158,6 +168,7 @@ def _read_domain(path: str, entry: str, settings: Settings, problems: list[Probl
     aliases = os.path.join(path, "aliases")
     if os.path.lexists(aliases):
         _read_aliases(draft, read_text(aliases, problems) or "", aliases, problems)
+    draft.dkim = read_keys(os.path.join(path, DKIM), name, problems)
     if reading is not None:
         for user in draft.settings.senders:
             if user not in draft.users:
@@ -312,7 +323,7 @@ class _Following:
             addresses[name] = self._alias(draft, name, ()).local()
         catch_all = addresses.pop(CATCH_ALL, None)
         accounts = tuple(draft.users.values())
-        return Domain(draft.name, draft.path, addresses, accounts, catch_all, draft.settings.separator)
+        return Domain(draft.name, draft.path, addresses, accounts, catch_all, draft.settings.separator, draft.dkim)
 
     def _user(self, account: Account) -> _Found:
         return _Found({account: None}, {}, {Reason(f"{account.login} is a user", account.source): None})
