@@ -5,30 +5,19 @@ A fault of the operator's is told in one line with a sensible exit status (sysex
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from mta import __version__
+from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, fail, state_directory
 from mta.cli.demo import Ports, describe_demo, write_demo
+from mta.cli.queue import queue
 from mta.service.control import CommandRefused, ask, socket_path
-from mta.settings.domains import read_toml
-from mta.settings.problem import Problem, SettingsRefused
-from mta.settings.sections import Settings
+from mta.settings.problem import SettingsRefused
 from mta.settings.values import parse_host_name
 
-EX_UNAVAILABLE = 69
 EX_CANTCREAT = 73
-EX_CONFIG = 78
-
-_CONFIG = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="/etc/mta/mta.toml",
-    show_default=True,
-    help="The configuration that the daemon was started with.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -61,12 +50,12 @@ def init(directory: Path, domain: str, mx_port: int, smtpd_port: int, smtps_port
     try:
         write_demo(directory, domain, Ports(mx_port, smtpd_port, smtps_port))
     except OSError as error:
-        _fail(f"cannot write {error.filename or directory}: {error.strerror}", EX_CANTCREAT)
+        fail(f"cannot write {error.filename or directory}: {error.strerror}", EX_CANTCREAT)
     click.echo(describe_demo(directory))
 
 
 @main.command(epilog="Example: mta reload --config var/demo/etc/mta.toml")
-@_CONFIG
+@CONFIG
 @click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),
@@ -78,31 +67,16 @@ def reload(config: Path, state: Path | None) -> None:
     Sessions go on. A configuration with an error changes nothing. The log file is opened anew.
     """
     try:
-        path = socket_path(str(state) if state else _state(str(config.absolute())))
+        path = socket_path(str(state) if state else state_directory(str(config.absolute())))
         answer = ask(path, "reload")
     except (SettingsRefused, CommandRefused) as refused:
-        _fail(f"not reloaded, the running configuration stays:\n{refused}", EX_CONFIG)
+        fail(f"not reloaded, the running configuration stays:\n{refused}", EX_CONFIG)
     except ValueError as error:
-        _fail(str(error), EX_CONFIG)
+        fail(str(error), EX_CONFIG)
     except OSError as error:
         hint = "" if state else "; if `state` was changed, name the old directory with --state"
-        _fail(f"no daemon answers at {path}: {error.strerror or error}{hint}", EX_UNAVAILABLE)
+        fail(f"no daemon answers at {path}: {error.strerror or error}{hint}", EX_UNAVAILABLE)
     click.echo(answer["message"])
 
 
-def _state(config: str) -> str:
-    """What the file says of `state`; all else in it is the daemon's to judge."""
-    problems: list[Problem] = []
-    found = read_toml(config, problems)
-    if found is not None:
-        table, reading = found
-        state = reading.table(Settings, table).state
-        problems = [problem for problem in problems if problem.key == "state"]
-    if problems or found is None:
-        raise SettingsRefused(problems)
-    return state
-
-
-def _fail(text: str, status: int) -> None:
-    click.echo(f"mta: {text}", err=True)
-    sys.exit(status)
+main.add_command(queue)

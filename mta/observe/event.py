@@ -54,6 +54,8 @@ class Kind(enum.Enum):
     RECIPIENT_DEFERRED = "recipient.deferred"  # recipient, remote, reply, status, attempts, next
     RECIPIENT_FAILED = "recipient.failed"  # recipient, remote, reply, status, report
     RECIPIENT_ENDED = "recipient.ended"  # recipient: ended without report or delivery, for the reason given
+    MESSAGE_RELEASED = "message.released"  # recipients: a number
+    MESSAGE_DELETED = "message.deleted"  # recipients: a number
     MESSAGE_HELD = "message.held"  # recipient
     ROUTE_FOUND = "route.found"  # destination, hosts
     REPORT_QUEUED = "report.queued"  # about, action, recipient

@@ -12,13 +12,14 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet import protocol
+from twisted.internet import defer, protocol
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 
 from mta.observe.journal import Journal
 
-Command = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Carries out a request; its result goes into the answer. Raises CommandRefused."""
+Command = Callable[[Mapping[str, Any]], dict[str, Any] | defer.Deferred[dict[str, Any]]]
+"""Carries out a request, now or later; its result goes into the answer. Raises CommandRefused."""
 
 _REQUEST_MAXIMUM = 64 * 1024
 """Octets of a request."""
@@ -65,13 +66,19 @@ class ControlProtocol(LineOnlyReceiver):
             known = ", ".join(sorted(self._commands))
             self._answer({"ok": False, "error": f'a request is {{"command": …}} with one of: {known}'})
             return
-        try:
-            self._answer({"ok": True, **command(request)})
-        except CommandRefused as refused:
-            self._answer({"ok": False, "error": str(refused)})
-        except Exception as error:
-            self._journal.fault("control", error)
-            self._answer({"ok": False, "error": f"internal error: {error}"})
+        defer.maybeDeferred(command, request).addCallbacks(self._done, self._failed)
+
+    def _done(self, result: dict[str, Any]) -> None:
+        self._answer({"ok": True, **result})
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        assert error is not None, "a Failure holds an exception"
+        if isinstance(error, CommandRefused):
+            self._answer({"ok": False, "error": str(error)})
+            return
+        self._journal.fault("control", error)
+        self._answer({"ok": False, "error": f"internal error: {error}"})
 
     def _answer(self, value: dict[str, Any]) -> None:
         assert self.transport is not None

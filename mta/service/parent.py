@@ -23,7 +23,7 @@ from mta.observe.event import Kind, Level
 from mta.observe.history import History, Keep
 from mta.observe.journal import Journal
 from mta.service import fixed
-from mta.service.control import CommandRefused, ControlFactory, socket_path
+from mta.service.control import Command, CommandRefused, ControlFactory, socket_path
 from mta.service.log_file import LogFile
 from mta.service.pools import Pools, start_pools
 from mta.service.reactor_log import ReactorLog
@@ -133,7 +133,8 @@ class Parent(service.Service):
         # The lock of the spool says that no other daemon lives here: what is left of a socket is nobody's.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        commands = {"reload": self._reload_command, "ping": self._ping_command}
+        own: dict[str, Command] = {"reload": self._reload_command, "ping": self._ping_command}
+        commands = {**own, **self._worker.commands()}
         self._control = self._reactor.listenUNIX(path, ControlFactory(commands, self._journal), mode=0o600)
 
     def _ping_command(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import ipaddress
 import os
 import pwd
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -58,6 +58,8 @@ from mta.relay.local import LocalDelivery
 from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
 from mta.service.clock import within
+from mta.service.control import Command
+from mta.service.operator import QueueCommands
 from mta.service.pools import Pools
 from mta.service.sockets import Listening
 from mta.settings.expansion import Addressed, look_up
@@ -265,6 +267,13 @@ class Worker:
         """Use `settings` from now on. Sessions go on; what they ask for next they find in the new settings."""
         self._tls.reload(settings.tls)
         self._settings = settings
+
+    # The operator
+
+    def commands(self) -> Mapping[str, Command]:
+        """What the operator may ask of this worker."""
+        queue = QueueCommands(self._spool, self._relay.look, self._journal)
+        return {"queue-list": queue.page, "queue-release": queue.release, "queue-delete": queue.delete}
 
     # Stop
 

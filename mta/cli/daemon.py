@@ -1,0 +1,58 @@
+"""How a command reaches the running daemon, and how it ends when it cannot."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from mta.service.control import CommandRefused, ask, socket_path
+from mta.settings.domains import read_toml
+from mta.settings.problem import Problem, SettingsRefused
+from mta.settings.sections import Settings
+
+EX_DATAERR = 65
+EX_UNAVAILABLE = 69
+EX_CONFIG = 78
+
+CONFIG = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="/etc/mta/mta.toml",
+    show_default=True,
+    help="The configuration that the daemon was started with.",
+)
+
+
+def state_directory(config: str) -> str:
+    """What the file says of `state`; all else in it is the daemon's to judge. Raises SettingsRefused."""
+    problems: list[Problem] = []
+    found = read_toml(config, problems)
+    if found is not None:
+        table, reading = found
+        state = reading.table(Settings, table).state
+        problems = [problem for problem in problems if problem.key == "state"]
+    if problems or found is None:
+        raise SettingsRefused(problems)
+    return state
+
+
+def ask_daemon(config: Path, command: str, **arguments: object) -> dict[str, Any]:
+    """Ask the daemon of a configuration; what goes wrong is told in one line, and ends the command."""
+    try:
+        path = socket_path(state_directory(str(config.absolute())))
+        return ask(path, command, **arguments)
+    except CommandRefused as refused:
+        fail(str(refused), EX_DATAERR)
+    except (SettingsRefused, ValueError) as problem:
+        fail(str(problem), EX_CONFIG)
+    except OSError as error:
+        fail(f"no daemon answers at {path}: {error.strerror or error}", EX_UNAVAILABLE)
+
+
+def fail(text: str, status: int) -> NoReturn:
+    """End the command with a word on standard error and a status of sysexits(3)."""
+    click.echo(f"mta: {text}", err=True)
+    sys.exit(status)
