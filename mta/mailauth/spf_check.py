@@ -177,6 +177,8 @@ class Evaluation:
     # The record
 
     async def _record(self, domain: str) -> Record | Checked:
+        if "." not in domain:
+            return Checked(SpfResult.NONE, Reason(f"{domain} is a single label", "RFC 7208 §4.3"))
         answer = await self._resolver.query(domain, RecordType.TXT)
         if isinstance(answer, Failure):
             return _temperror(answer)

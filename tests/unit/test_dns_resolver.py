@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dns.name
 import pytest
 from twisted.internet import defer
 from twisted.internet.task import Clock
 
-from mta.dns.answer import Answer, Failure, Found, NoData, NoSuchName, RecordType
+from mta.dns.answer import Answer, Failure, Found, NoData, NoSuchName, RecordType, presented
 from mta.dns.cache import Cache
-from mta.dns.resolver import Resolver, ResolverLimits, StubResolver, nameservers
+from mta.dns.resolver import Resolver, ResolverLimits, StubResolver, nameservers, together
 from mta.dns.wire import CHAIN_MAXIMUM, Alias
 from mta.settings.values import Endpoint
 from tests.doubles.dns import ZoneResolver
@@ -181,6 +182,42 @@ def test_bug() -> None:
     assert isinstance(failure(asking), ZeroDivisionError)
     resolver.query("example.net", A)
     assert len(transport.asked) == 2
+
+
+def test_together() -> None:
+    """Questions are asked at once and answered in any order; at the end those under way are cancelled, silently."""
+    resolver, transport, _ = bench()
+    with together(resolver, ["a.example", "b.example", "c.example"], A) as questions:
+        assert transport.asked == [("a.example", A), ("b.example", A), ("c.example", A)]
+        transport.waiting[1].callback(FOUND)
+        assert [name for name, question in questions if question.called] == ["b.example"]
+    assert transport.cancelled == 2
+    assert [result(question) for _, question in questions] == [None, FOUND, None]
+
+
+def test_together_and_an_exception() -> None:
+    """An exception cancels the questions too."""
+    resolver, transport, _ = bench()
+    with pytest.raises(KeyError), together(resolver, ["a.example"], A):
+        raise KeyError
+    assert transport.cancelled == 1
+
+
+def test_together_and_a_bug() -> None:
+    """A question that failed for a bug of ours keeps its failure, for the log."""
+    resolver, transport, _ = bench()
+    with together(resolver, ["a.example"], A) as questions:
+        transport.waiting[0].errback(KeyError())
+    assert isinstance(failure(questions[0][1]), KeyError)
+
+
+def test_presented() -> None:
+    """Any ASCII name is escaped as dnspython writes it, and is the same name when it is read again."""
+    octets = bytes(octet for octet in range(128) if octet != ord("."))
+    for label in (octets[:60], octets[60:120], octets[120:]):
+        name = presented(f"{label.decode()}.example")
+        assert name == dns.name.Name([label, b"example"]).to_text()
+        assert dns.name.from_text(name, origin=None).labels == (label, b"example")
 
 
 def test_resolv_conf() -> None:

@@ -123,7 +123,7 @@ def test_empty_parts_stay() -> None:
 
 
 def test_upper_case_is_url_escaped() -> None:
-    """An upper-case letter escapes what comes out of the transformers, all but unreserved characters (RFC 3986 §2.3)."""
+    """An upper-case letter escapes what the transformers give, all but unreserved characters (RFC 3986 §2.3)."""
     value = VALUES | {"l": "~a&b=c d-e_f.g%é"}
     assert said("%{L}", value) == "~a%26b%3Dc%20d-e_f.g%25%C3%A9"
     assert said("%{L1=}", value) == "c%20d-e_f.g%25%C3%A9"
@@ -239,7 +239,7 @@ def test_local_part_not_in_ascii(text: str) -> None:
 def test_name_is_escaped() -> None:
     """What a client writes into a name is one label of a question, never an escape sequence or a control character."""
     values = VALUES | {"l": 'a\\.b "c"\x07', "h": "\\046"}
-    assert named("%{l}.x.y", values) == "a\\\\.b\\032\\\"c\\\"\\007.x.y"
+    assert named("%{l}.x.y", values) == 'a\\\\.b\\032\\"c\\"\\007.x.y'
     assert named("%{h}.x.y", values) == "\\\\046.x.y"
 
 
