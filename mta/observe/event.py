@@ -47,6 +47,7 @@ class Kind(enum.Enum):
     RECIPIENT_REFUSED = "recipient.refused"  # recipient, reply
     MESSAGE_REFUSED = "message.refused"  # sender, recipients, size, reply
     MESSAGE_ACCEPTED = "message.accepted"  # sender, recipients, size, message_id, place, batch, allowed
+    MESSAGE_CHECKED = "message.checked"  # disposition, address, sender, recipients, size, and each check by its name
     MESSAGE_DISCARDED = "message.discarded"  # sender, recipients, size, message_id: taken, and ended for the reason
     POLICY_SAID = "policy.said"  # stage, policy, verdict
     ATTEMPT_STARTED = "attempt.started"  # recipients, destination
@@ -69,6 +70,12 @@ class Kind(enum.Enum):
     SPOOL_UNWRITABLE = "spool.unwritable"  # what became of a message could not be recorded; is tried again
     HISTORY_SUSPECT = "history.suspect"  # path, lost: events of so many go into the log alone
     HISTORY_RECOVERED = "history.recovered"  # path, lost
+    DKIM_KEY_MADE = "dkim.made"  # domain, selector, name, file, record: to be published under that name
+    DKIM_KEY_WAITS = "dkim.waits"  # domain, selector, name, file, record; reason is what the name servers show instead
+    DKIM_KEY_SIGNS = "dkim.signs"  # domain, selector, name, file, replaces
+    DKIM_KEY_RETIRED = "dkim.retired"  # domain, selector, name, file, until: its record has to stay so long
+    DKIM_KEY_REMOVED = "dkim.removed"  # domain, selector, name, file: its record may go
+    DKIM_ROTATION_FAILED = "dkim.failed"  # domain, file; reason is what is to be mended
     FAULT = "fault"  # where, traceback: a bug of ours
 
 
