@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import dns.exception
@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class NameServer:
-    """Serves domains whose one MX host, `mx.DOMAIN`, has the address given."""
+    """Serves domains whose one MX host, `mx.DOMAIN`, has the address given, and other `records`."""
 
-    def __init__(self, directory: Path, port: int, domains: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, port: int, domains: Mapping[str, str], records: Iterable[str] = ()) -> None:
         directory.mkdir()
         zone = directory / "zone"
         mx = (f"{domain}. MX 10 mx.{domain}.\n" for domain in domains)
         a = (f"mx.{domain}. A {address}\n" for domain, address in domains.items())
-        zone.write_text("".join((*mx, *a)))
+        zone.write_text("".join((*mx, *a, *(f"{record}\n" for record in records))))
         argv = [sys.executable, "-m", "tests.doubles.dns_server", str(zone), str(port)]
         self.process = Process(argv, directory / "output", cwd=ROOT)
         question = dns.message.make_query(f"{next(iter(domains))}.", "MX")
