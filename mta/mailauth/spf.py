@@ -73,8 +73,8 @@ class SpfChecker:
         client = Client(
             client_address(address), mailbox.local_part or POSTMASTER.local_part, domain, normal(fold_domain(helo))
         )
-        if not _is_fully_qualified(domain):
-            reason = Reason(f"{shown(domain)} is no fully qualified domain name", "RFC 7208 §4.3")
+        if not _is_well_formed(domain):
+            reason = Reason(f"{shown(domain)} is no domain name", "RFC 7208 §4.3")
             return Spf(SpfResult.NONE, identity, domain, reason)
         receiver = {"r": self._hostname or "unknown", "t": str(int(self._wall()))}
         evaluation = Evaluation(self._resolver, client, self._limits, receiver)
@@ -98,12 +98,10 @@ class SpfChecker:
             return None
 
 
-def _is_fully_qualified(domain: str) -> bool:
-    """Whether a domain is well-formed and of several labels (RFC 7208 §4.3); one that ends in a number is an address
-    (RFC 3696 §2).
-    """
+def _is_well_formed(domain: str) -> bool:
+    """Whether it is a domain name (RFC 7208 §4.3). What ends in a number is an address (RFC 3696 §2)."""
     try:
         name = parse_host_name(domain)
     except ValueError:
         return False
-    return "." in name and not name.rpartition(".")[2].isdigit()
+    return not name.rpartition(".")[2].isdigit()

@@ -326,7 +326,7 @@ class Evaluation:
                     return self._match(directive, f": {host}")
                 if isinstance(addresses, Failure):
                     failure = failure or addresses
-                void = void and not isinstance(addresses, Found | Failure)
+                void = void and not isinstance(addresses, Found)
         if failure:
             return _temperror(failure)
         return self._void(directive.text, domain) if void else None
