@@ -377,6 +377,8 @@ def test_macro_p_counts() -> None:
     assert value("a a a a a a a a exists:%{p}.x", zone) == "pass"
     assert value("a a a a a a a a a exists:%{p}.x", zone) == "permerror"
     assert value("a a a a a a a ptr -exists:%{p}.y exists:%{p}.x", zone) == "pass"
+    assert value("a a a a a a a a redirect=%{p}.z", zone + "\nunknown.z TXT v=spf1 all") == "pass"
+    assert value("a a a a a a a a a redirect=%{p}.z", zone + "\nunknown.z TXT v=spf1 all") == "permerror"
     assert value("a a a a a a a a a a -all exp=%{p}.x", zone) == "fail"
 
 
