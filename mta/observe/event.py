@@ -70,6 +70,8 @@ class Kind(enum.Enum):
     SPOOL_UNWRITABLE = "spool.unwritable"  # what became of a message could not be recorded; is tried again
     HISTORY_SUSPECT = "history.suspect"  # path, lost: events of so many go into the log alone
     HISTORY_RECOVERED = "history.recovered"  # path, lost
+    MEMORY_SUSPECT = "memory.suspect"  # path: policies that need what they remember do nothing meanwhile
+    MEMORY_RECOVERED = "memory.recovered"  # path
     DKIM_KEY_MADE = "dkim.made"  # domain, selector, name, file, record: to be published under that name
     DKIM_KEY_WAITS = "dkim.waits"  # domain, selector, name, file, record; reason is what the name servers show instead
     DKIM_KEY_SIGNS = "dkim.signs"  # domain, selector, name, file, replaces
