@@ -90,6 +90,11 @@ class SignedFields:
         return chosen
 
 
+def signed_octets(signed: Iterable[Field], signature: Field, form: Canonicalization) -> bytes:
+    """Return what a signature is computed over: the fields it chose, then itself (RFC 6376 §3.7, `data-hash`)."""
+    return b"".join([canonical_field(field, form) for field in signed]) + canonical_signature(signature, form)
+
+
 class CanonicalBody:
     """Brings a body into canonical form as it comes, and passes it on to `sink` in pieces of any size."""
 

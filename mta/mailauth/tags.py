@@ -79,6 +79,11 @@ def read_base64(value: str) -> bytes | None:
         return None
 
 
+def write_base64(octets: bytes) -> str:
+    """Write base64 with padding, without white space."""
+    return binascii.b2a_base64(octets, newline=False).decode("ascii")
+
+
 def write_tags(name: str, tags: Iterable[tuple[str, str | Sequence[str]]]) -> bytes:
     """Write the field `name` with its tags, folded, without a final ``;`` or CRLF.
 
@@ -93,7 +98,6 @@ def write_tags(name: str, tags: Iterable[tuple[str, str | Sequence[str]]]) -> by
     lines = []
     line = name + ":"
     for word in words:
-        # A word may get its ";" or ":" only here: both are part of it already.
         if len(line) + len(word) > LINE_WANTED:
             lines.append(line)
             line = " " + word.lstrip(" ")
@@ -104,7 +108,7 @@ def write_tags(name: str, tags: Iterable[tuple[str, str | Sequence[str]]]) -> by
 
 def append_base64(field: bytes, octets: bytes) -> bytes:
     """Complete a field whose last tag is still empty, ``b=``: its value in base64, folded, and the CRLF."""
-    text = binascii.b2a_base64(octets, newline=False)
+    text = write_base64(octets).encode()
     room = max(LINE_WANTED - (len(field) - field.rfind(b"\n") - 1), 0)
     lines = [text[:room]]
     lines += [text[at : at + LINE_WANTED - 1] for at in range(room, len(text), LINE_WANTED - 1)]
