@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 from mta.mail.reason import Reason
 
@@ -99,16 +100,18 @@ class Dmarc:
     result: DmarcResult
     reason: Reason
     domain: str = ""
-    """The author domain, that of From."""
+    """The author domain, that of From, A-labels in lower case; empty where From does not tell of exactly one."""
     policy_domain: str = ""
     """Where the policy record was found."""
     organizational_domain: str = ""
     policy: DmarcPolicy = DmarcPolicy.NONE
     """What the domain asks for, after ``sp=``, ``np=`` and ``t=``."""
     published: str = ""
-    """The record as it was published, for reports."""
+    """The record as it was published, each octet a character (Latin-1), for reports."""
     spf_aligned: bool = False
     dkim_aligned: bool = False
+    tested: bool = False
+    """Whether ``t=y`` made `policy` one step lower than what the record states."""
 
 
 class ArcResult(enum.Enum):
@@ -169,3 +172,27 @@ class Authentication:
     """Who logged in, for mail of our own users (``auth=pass``, RFC 8601 §2.7.5)."""
     notes: tuple[Reason, ...] = field(default=())
     """What else was decided about these checks: a local override, a check that was left out."""
+
+
+def summary(authentication: Authentication) -> dict[str, Any]:
+    """Say each check in a few words, by its name, for log and history: ``spf="pass example.net: …"``."""
+    said = {}
+    for name, check, subject in (
+        ("iprev", authentication.iprev, authentication.iprev and authentication.iprev.name),
+        ("helo", authentication.helo, authentication.helo and authentication.helo.domain),
+        ("spf", authentication.spf, authentication.spf and authentication.spf.domain),
+        ("dmarc", authentication.dmarc, authentication.dmarc and authentication.dmarc.domain),
+        ("arc", authentication.arc, authentication.arc and " ".join(authentication.arc.sealers)),
+    ):
+        if check is not None:
+            said[name] = _in_words(check.result.value, subject or "", check.reason)
+    if authentication.dkim:
+        said["dkim"] = "; ".join(
+            _in_words(each.result.value, f"{each.selector}._domainkey.{each.domain}", each.reason)
+            for each in authentication.dkim
+        )
+    return said
+
+
+def _in_words(result: str, subject: str, reason: Reason) -> str:
+    return f"{result} {subject}: {reason}" if subject else f"{result}: {reason}"
