@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from mta.mail.reason import Reason
 
@@ -61,11 +62,16 @@ def algorithm_of(key: PrivateKey) -> Algorithm:
 
 def verify(key: PublicKey, octets: bytes, signature: bytes) -> bool:
     """Whether `signature` is that of `octets` (canonical fields, then the signature field) by the owner of `key`."""
+    return verify_digest(key, hashlib.sha256(octets).digest(), signature)
+
+
+def verify_digest(key: PublicKey, digest: bytes, signature: bytes) -> bool:
+    """Whether `signature` is that of the octets whose SHA-256 is `digest`."""
     try:
         if isinstance(key, RSAPublicKey):
-            key.verify(signature, octets, padding.PKCS1v15(), hashes.SHA256())
+            key.verify(signature, digest, padding.PKCS1v15(), Prehashed(hashes.SHA256()))
         else:
-            key.verify(signature, hashlib.sha256(octets).digest())
+            key.verify(signature, digest)
     except InvalidSignature:
         return False
     return True
