@@ -43,7 +43,7 @@ from mta.dns.answer import Answer, Failure, NoSuchName, RecordType, normal
 from mta.dns.resolver import Resolver
 from mta.mail.reason import Reason
 from mta.mailauth.dmarc_record import DmarcRecord, one_step_down
-from mta.mailauth.dmarc_walk import Walk, is_within, last_labels, question, read_walk, steps
+from mta.mailauth.dmarc_walk import Walk, is_within, last_labels, question, steps
 from mta.mailauth.result import Dkim, DkimResult, Dmarc, DmarcPolicy, DmarcResult, Spf, SpfResult
 from mta.message.identify import from_mailboxes
 from mta.settings.values import fold_domain
@@ -166,9 +166,9 @@ class DmarcCheck:
             return record.p
         if record.for_missing_subdomains is record.for_subdomains:
             return record.for_subdomains
-        below = await self._questions.answer(question(check.domain), RecordType.TXT)
-        answer = below
-        if isinstance(below, NoSuchName) and normal(below.name) == question(check.domain):
+        answer = await self._questions.answer(question(check.domain), RecordType.TXT)
+        if isinstance(answer, NoSuchName):
+            # That name is not there; the one above it may be.
             answer = await self._questions.answer(check.domain, RecordType.A)
         if isinstance(answer, Failure):
             return answer
@@ -191,12 +191,11 @@ class DmarcCheck:
     async def _walk(self, domain: str) -> Walk:
         names = steps(domain)
         self._questions.ask((question(name), RecordType.TXT) for name in names)
-        answers = []
+        walk = Walk(domain)
         # One by one: behind a record that ends the walk nothing need be waited for.
         for name in names:
-            answers.append((name, await self._questions.answer(question(name), RecordType.TXT)))
-            walk = read_walk(answers)
-            if walk.failure or (walk.records and walk.records[-1][1].psd != "u"):
+            walk = walk.after(name, await self._questions.answer(question(name), RecordType.TXT))
+            if walk.ended:
                 break
         return walk
 

@@ -21,8 +21,7 @@ has no record then, meets the same records.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mta.dns.answer import Answer, Failure, Found
 from mta.mailauth.dmarc_record import DmarcRecord, read_dmarc_records
@@ -49,14 +48,18 @@ class Walk:
         return self.records[0][1] if self.records and self.records[0][0] == self.start else None
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more need be asked. Where it did not end by itself, it ends with the last of its `steps`."""
+        return bool(self.failure or (self.records and self.records[-1][1].psd != "u"))
+
+    @property
     def organizational_domain(self) -> str:
         """The organizational domain of the start, where there is no `failure`."""
-        for domain, record in self.records:
-            if record.psd == "n":
-                return domain
-            if record.psd == "y" and domain != self.start:
-                return last_labels(self.start, labels(domain) + 1)
-        return self.records[-1][0] if self.records else self.start
+        if not self.records:
+            return self.start
+        # Only the last record can say y or n: it ended the walk. The start has no label below it to give.
+        domain, record = self.records[-1]
+        return last_labels(self.start, labels(domain) + 1) if record.psd == "y" else domain
 
     @property
     def applicable(self) -> tuple[str, DmarcRecord] | None:
@@ -69,6 +72,13 @@ class Walk:
                 return domain, record
         return None
 
+    def after(self, domain: str, answer: Answer) -> Walk:
+        """Return the walk with the answer to the question at `domain`, the next of its `steps`."""
+        if isinstance(answer, Failure):
+            return replace(self, failure=answer)
+        record = read_dmarc_records(answer.records) if isinstance(answer, Found) else None
+        return replace(self, records=(*self.records, (domain, record))) if record else self
+
 
 def steps(domain: str) -> list[str]:
     """Return the domains where a walk from `domain` asks, in order."""
@@ -79,22 +89,6 @@ def steps(domain: str) -> list[str]:
 def question(domain: str) -> str:
     """Return the name that holds the policy record of a domain (§4.5)."""
     return _PREFIX + domain
-
-
-def read_walk(answers: Sequence[tuple[str, Answer]]) -> Walk:
-    """Go through the answers to the questions of `steps`, in their order."""
-    start = answers[0][0]
-    found: list[tuple[str, DmarcRecord]] = []
-    for domain, answer in answers:
-        if isinstance(answer, Failure):
-            return Walk(start, tuple(found), answer)
-        record = read_dmarc_records(answer.records) if isinstance(answer, Found) else None
-        if record is None:
-            continue
-        found.append((domain, record))
-        if record.psd != "u":
-            break
-    return Walk(start, tuple(found))
 
 
 def labels(domain: str) -> int:
