@@ -159,9 +159,10 @@ def read_options(data: bytes, offered: Options) -> Options | Fault:
     version, actions, flow = struct.unpack_from(">III", data)
     if not _OLDEST <= version <= offered.version:
         return Fault(f"version {version} of the protocol; {_OLDEST} to {offered.version} are spoken")
-    if actions & ~offered.actions:
+    # of a flag, ~ gives the known bits alone; of a number, all
+    if actions & ~int(offered.actions):
         return Fault(f"actions {actions:#x} where {int(offered.actions):#x} were offered")
-    if flow & ~(offered.flow | _HARMLESS):
+    if flow & ~int(offered.flow | _HARMLESS):
         return Fault(f"flow {flow:#x} where {int(offered.flow):#x} was offered")
     macros = _read_lists(data[12:])
     if isinstance(macros, Fault):

@@ -13,7 +13,8 @@ takes events until there is none::
 
 A command tells whether an answer comes: the filter may have said that it wants none, or that it does not want the
 command. Calling one while an answer is due, or out of order, is a bug of ours; whatever the filter does wrong is a
-`Fault`: as an event, and for ever after in `fault`.
+`Fault`: as an event, and for ever after in `fault`. A command after a fault says nothing: a connection may be lost at
+any time.
 
 ===========================================  ==========================================================================
 the filter says                              taken
@@ -159,8 +160,9 @@ class MilterSession:
     def mail(self, path: str, parameters: Iterable[str] = ()) -> bool:
         """Begin a message: the reverse-path in brackets, and ESMTP parameters, ``SIZE=100``."""
         due = self._command(Step.MAIL, b"".join(map(string, (path, *parameters))), _State.READY)
-        self._state = _State.MESSAGE
-        self._partial = False
+        if self.fault is None:
+            self._state = _State.MESSAGE
+            self._partial = False
         return due
 
     def rcpt(self, path: str, parameters: Iterable[str] = ()) -> bool:
@@ -327,6 +329,8 @@ class MilterSession:
     # Parts
 
     def _command(self, step: Step, data: bytes, state: _State) -> bool:
+        if self.fault is not None:
+            return False
         assert self._state is state, f"{step.name} in {self._state.name}"
         assert self.awaiting is None, "an answer is due"
         if self.options.skips(step):
@@ -338,6 +342,8 @@ class MilterSession:
         return True
 
     def _say(self, packet: Packet) -> None:
+        if self.fault is not None:
+            return
         assert self._state is not _State.ENDED, "the connection has ended"
         self._out.append(packet.octets)
 
