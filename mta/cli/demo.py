@@ -1,6 +1,6 @@
 """`mta init --demo`: a configuration that runs on loopback without root, DNS or network.
 
-It writes ``etc/`` (mta.toml, a domain with alice and bob, a self-signed certificate), ``var/`` and
+It writes ``etc/`` (mta.toml, a domain with alice and bob and DKIM keys, a self-signed certificate), ``var/`` and
 ``credentials``. It never overwrites: a second run completes what is missing.
 """
 
@@ -11,8 +11,13 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 from mta.auth.verifier import make_scram_verifier
+from mta.disk.posix import PosixDisk
+from mta.mailauth.dkim_store import KeyStore
+from mta.mailauth.keypair import generate_private_key
+from mta.settings.dkim import DIRECTORY, DkimSettings, KeyState, OsFiles
 from mta.tls.certificate import make_self_signed
 
 USERS = ("alice", "bob")
@@ -75,11 +80,21 @@ def write_demo(directory: Path, name: str, ports: Ports) -> None:
         _write(directory / "credentials", credentials, 0o600)
         lines = [f"{user}:{make_scram_verifier(password)}::::::\n" for user, password in passwords.items()]
         _write(domain / "users", _USERS + "".join(lines), 0o640)
+    _write_keys(domain / DIRECTORY, name)
     if not (etc / "tls" / "key.pem").exists():
         certificate, key = make_self_signed([hostname, "localhost", "127.0.0.1"], time.time(), _DAYS_VALID)
         _write(etc / "tls" / "key.pem", key.decode(), 0o600)
         (etc / "tls" / "certificate.pem").unlink(missing_ok=True)
         _write(etc / "tls" / "certificate.pem", certificate.decode())
+
+
+def _write_keys(directory: Path, name: str) -> None:
+    """Make DKIM keys that sign at once: no DNS is there to publish them in."""
+    if not directory.exists():
+        directory.mkdir(mode=0o700)
+        store = KeyStore(PosixDisk(), OsFiles(), generate_private_key, SystemRandom())
+        for algorithm in DkimSettings().algorithms:
+            store.make(str(directory), name, algorithm, KeyState.SIGNING, time.time())
 
 
 def describe_demo(directory: Path) -> str:

@@ -1,6 +1,7 @@
 """Names as data: a zone with failures in it, and a resolver that answers from it.
 
-A zone is text, one record a line, ``name [ttl] type data``, with ``;`` before comments::
+A zone is text, one record a line, ``name [ttl] type data``, with ``;`` before comments; data of TXT may be strings in
+quotes::
 
     example.net             MX    10 mx1.example.net
     mx1.example.net   300   A     192.0.2.1
@@ -14,6 +15,7 @@ A name that is neither there nor above another does not exist.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from twisted.internet import defer
@@ -22,6 +24,9 @@ from mta.dns.answer import Answer, Failure, Found, Mx, NoData, NoSuchName, Recor
 
 TTL = 300
 SOURCE = "zone"
+
+_STRING = re.compile(r'"([^"]*)"')
+_COMMENT = re.compile(r';(?=(?:[^"]*"[^"]*")*[^"]*$).*')
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Zone:
         """Read the text form."""
         zone = cls()
         for line in text.splitlines():
-            words = line.partition(";")[0].split(maxsplit=2)
+            words = _COMMENT.sub("", line).split(maxsplit=2)
             if not words:
                 continue
             name, second, rest = words
@@ -117,5 +122,5 @@ def _record(text: str, rdtype: RecordType) -> Record:
         preference, exchange = text.split()
         return Mx(int(preference), normal(exchange))
     if rdtype is RecordType.TXT:
-        return text.strip('"').encode()
+        return b"".join(string.encode() for string in _STRING.findall(text)) if '"' in text else text.encode()
     return normal(text)

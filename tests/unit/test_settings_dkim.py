@@ -25,7 +25,7 @@ from mta.settings.dkim import (
 )
 from mta.settings.problem import Problem, SettingsRefused
 from mta.settings.reader import load
-from tests.doubles.dkim import ed25519_pem, pem, rsa_pem
+from tests.doubles.dkim_keys import ed25519_pem, pem, rsa_pem
 from tests.doubles.etc import write_etc
 
 NOON = 1795694400.0
