@@ -30,7 +30,7 @@ from mta.smtp.reply import reply
 NETWORKS_MAXIMUM = 20_000
 """Networks known at once: some 4 MB; the one that waited the longest ago goes first."""
 
-_TALKED = "you talked before you were greeted"
+_EARLY = reply(554, status.REFUSED, "You talked before you were greeted")
 
 
 class Acquaintances:
@@ -92,10 +92,12 @@ class Early:
             if not facts.rehearsal:
                 self._acquaintances.waited(facts.session, network_of(facts.address))
             return None
+        # After STARTTLS it says EHLO again, and is not early any more
+        self._acquaintances.gone(facts.session)
         why = Reason("talked before the greeting", "RFC 5321 §3.1")
         if self._settings.action == "tag":
             return Tag(why, "early")
-        return Reject(why, reply(554, status.REFUSED, f"{_TALKED[0].upper()}{_TALKED[1:]}"))
+        return Reject(why, _EARLY)
 
     def _pause(self, facts: Facts) -> Delay | None:
         network = network_of(facts.address)

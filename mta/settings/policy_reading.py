@@ -194,10 +194,10 @@ def _check_attachments(reading: Reading, settings: AttachmentRulesSettings) -> N
     for path, rule in _rules(reading, "attachments", settings.rules):
         if not rule.extensions and rule.pattern is None:
             reading.mismatch(path, "extensions or a pattern", "neither")
-        for number, extension in enumerate(rule.extensions):
+        for extension in rule.extensions:
             if not _EXTENSION.fullmatch(extension):
-                expected = 'an extension without its dot, "exe"'
-                reading.mismatch((*path, "extensions", number), expected, quoted(extension))
+                expected = 'extensions without their dot, "exe"'
+                reading.mismatch((*path, "extensions"), expected, quoted(extension))
 
 
 _Rule = TypeVar("_Rule")
