@@ -49,6 +49,7 @@ class Kind(enum.Enum):
     MESSAGE_ACCEPTED = "message.accepted"  # sender, recipients, size, message_id, place, batch, allowed
     MESSAGE_CHECKED = "message.checked"  # disposition, address, sender, recipients, size, and each check by its name
     MESSAGE_DISCARDED = "message.discarded"  # sender, recipients, size, message_id: taken, and ended for the reason
+    POLICY_PRINTED = "policy.printed"  # policy: what a script printed is the reason
     POLICY_SAID = "policy.said"  # stage, policy, verdict
     ATTEMPT_STARTED = "attempt.started"  # recipients, destination
     RECIPIENT_DELIVERED = "recipient.delivered"  # recipient, remote, reply, delay

@@ -35,6 +35,7 @@ class Mx:
     """Answers for the service ``mx``."""
 
     name = "mx"
+    checks = True
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception

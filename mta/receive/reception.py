@@ -16,6 +16,9 @@ from mta.auth.checker import Checker
 from mta.disk.port import Disk
 from mta.mail.queueid import Chance, new_queue_id
 from mta.mail.reason import Reason
+from mta.mailauth.result import Authentication
+from mta.mailauth.signing import Sealing, Signers, Signing
+from mta.mailauth.verification import MessageCheck, SessionCheck
 from mta.net.peer import Peer
 from mta.observe.journal import Journal
 from mta.policy.chain import Chain, Ruling
@@ -52,6 +55,10 @@ class Reception:
     clock: interfaces.IReactorTime
     policies: Callable[[], Chain]
     """The policies that hold now; a session keeps those that it began with."""
+    check: Callable[[str], SessionCheck | None]
+    """Begins to check whose mail comes from an address; None where that is not done."""
+    signers: Signers
+    """The keys of our domains."""
 
     @property
     def settings(self) -> Settings:
@@ -122,6 +129,10 @@ class Transaction:
     said: list[Verdict] = field(default_factory=list)
     """What policies said of the message so far, in order."""
     tags: frozenset[str] = frozenset()
+    check: MessageCheck | None = None
+    signing: Signing | None = None
+    sealing: Sealing | None = None
+    authentication: Authentication = field(default_factory=Authentication)
     judging: defer.Deferred[Ruling] | None = None
     """The policies of the stage ``headers``, where they take time."""
 
@@ -136,6 +147,8 @@ class ServiceRules(Protocol):
     """In what mx and smtpd differ."""
 
     name: str
+    checks: bool
+    """Whether mail comes from anybody, and whose it is must be checked; else it is ours, and is signed."""
 
     def offer(self, conversation: Conversation) -> Offer:
         """What is offered to this peer now."""

@@ -38,6 +38,7 @@ class Smtpd:
     """Answers for the service ``smtpd``."""
 
     name = "smtpd"
+    checks = False
 
     def __init__(self, reception: Reception) -> None:
         self._reception = reception

@@ -56,7 +56,7 @@ class Staged:
 
     def content(self, prefix: bytes = b"", fields: bytes | None = None) -> bytes | StagedContent:
         """Return the message with `prefix` in front, and `fields` instead of those that came."""
-        head = prefix + self.head.separator + (self.head.octets if fields is None else fields)
+        head = prefix + (self.head.octets if fields is None else fields) + self.head.separator
         if isinstance(self.rest, StagedContent):
             return replace(self.rest, head=head)
         return head + self.rest

@@ -65,7 +65,9 @@ class QueueCommands:
             message, [Ended(queued.number, DELETED) for queued in idle], Kind.MESSAGE_DELETED, DELETED
         )
 
-    async def _do(self, message: QueuedMessage, changes: Sequence[Change], kind: Kind, reason: Reason) -> dict[str, Any]:
+    async def _do(
+        self, message: QueuedMessage, changes: Sequence[Change], kind: Kind, reason: Reason
+    ) -> dict[str, Any]:
         await self._spool.record(message.queue_id, changes)
         self._journal.note(kind, reason, level=Level.NOTICE, queue_id=message.queue_id, recipients=len(changes))
         self._look()

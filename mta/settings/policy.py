@@ -14,7 +14,10 @@ from typing import Annotated, Literal
 
 from mta.settings.action import Doing
 from mta.settings.entry import Entry, Listed
+from mta.settings.hook import HookSettings
+from mta.settings.milter import MilterSettings
 from mta.settings.pattern import Pattern
+from mta.settings.script import ScriptSettings
 from mta.settings.values import (
     Count,
     Derived,
@@ -347,6 +350,10 @@ class PolicySettings:
     an empty table has all defaults.
     """
 
+    order: tuple[str, ...] = ()
+    """Names of policies in the order in which they are asked: those of the tables below, of files in
+    `scripts.directory`, of hooks and of milters. Those that are not named follow behind, cheap ones before dear ones,
+    then scripts, hooks and milters."""
     exempt: tuple[NetworkBlock, ...] = ()
     """Networks that are left in peace: not asked about at DNS lists, not delayed or greylisted, not counted by network,
     not judged by their EHLO. Loopback always is."""
@@ -372,3 +379,9 @@ class PolicySettings:
     """Fields of the header."""
     attachments: AttachmentRulesSettings | None = None
     """Names of attachments."""
+    scripts: ScriptSettings = ScriptSettings()
+    """Policies in Python that you write."""
+    hooks: tuple[HookSettings, ...] = field(default=(), metadata={"key": "hook"})
+    """Policies that answer over HTTP."""
+    milters: tuple[MilterSettings, ...] = field(default=(), metadata={"key": "milter"})
+    """Filters that speak Sendmail's milter protocol."""

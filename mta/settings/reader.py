@@ -12,7 +12,10 @@ from dataclasses import replace
 
 from mta.mail.route import TlsLevel
 from mta.settings.domains import read_directory, read_text, read_toml
+from mta.settings.hook import completed
 from mta.settings.locate import Path
+from mta.settings.policy import PolicySettings
+from mta.settings.policy_reading import complete_policy
 from mta.settings.problem import Problem, SettingsRefused, quoted
 from mta.settings.sections import NetworkSettings, RelaySettings, RouteSettings, Settings
 from mta.settings.table import Reading
@@ -31,6 +34,7 @@ def load(path: str) -> Settings:
     table, reading = found
     settings = replace(reading.table(Settings, table), path=path)
     settings = replace(settings, relay=_relay(reading, settings.relay, table))
+    settings = replace(settings, policy=_policy(reading, settings.policy))
     directory = read_directory(os.path.join(os.path.dirname(path), DOMAINS), settings, problems)
     settings = replace(settings, directory=directory, primary_domain=directory.primary)
     _check_services(reading, settings)
@@ -92,6 +96,17 @@ def _check_queue(reading: Reading, settings: Settings) -> None:
         reading.mismatch(("queue", "longest_retry"), "first_retry or more", "less")
     if queue.lifetime < queue.first_retry:
         reading.mismatch(("queue", "lifetime"), "first_retry or more", "less")
+
+
+def _policy(reading: Reading, policy: PolicySettings) -> PolicySettings:
+    """Check the policies and read the files that they name."""
+    policy = complete_policy(reading, policy)
+    hooks = completed(policy.hooks, ("policy", "hook"), reading, read_text)
+    names = [milter.name for milter in policy.milters]
+    for number, name in enumerate(names):
+        if not name or name in names[:number]:
+            reading.mismatch(("policy", "milter", number, "name"), "a name, each once", quoted(name))
+    return replace(policy, hooks=hooks)
 
 
 def _relay(reading: Reading, relay: RelaySettings, table: Mapping[str, object]) -> RelaySettings:

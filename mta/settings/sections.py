@@ -16,6 +16,9 @@ from typing import Annotated, Literal
 
 from mta.mail.route import TlsLevel
 from mta.settings.directory import Directory
+from mta.settings.dkim import DkimSettings
+from mta.settings.mailauth import MailauthSettings
+from mta.settings.policy import PolicySettings
 from mta.settings.values import (
     Count,
     Derived,
@@ -416,6 +419,12 @@ class Settings:
     """Log lines."""
     history: HistorySettings = field(default=HistorySettings(), metadata=AT_START)
     """What became of each message."""
+    mailauth: MailauthSettings = MailauthSettings()
+    """Whose mail it is."""
+    dkim: DkimSettings = DkimSettings()
+    """Signatures on mail that leaves."""
+    policy: PolicySettings = PolicySettings()
+    """What else is refused, delayed or marked."""
     auth: AuthSettings = AuthSettings()
     """Passwords."""
     aliases: AliasSettings = AliasSettings()

@@ -6,7 +6,7 @@ The domain is example.test with alice (the postmaster), bob, and the aliases tha
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from twisted.internet import defer, task
@@ -14,6 +14,8 @@ from twisted.internet import defer, task
 from mta.auth.checker import Checker
 from mta.auth.verifier import make_scram_verifier
 from mta.mail.tlsinfo import TlsInfo
+from mta.mailauth.signing import Signers
+from mta.mailauth.verification import SessionCheck
 from mta.maildir.store import MaildirStore, Ownership
 from mta.net.peer import Peer, network_of
 from mta.net.server import NO_ANSWER_IN_TIME
@@ -91,6 +93,7 @@ class Post:
         checker = Checker(lambda: self.settings, self.clock, inline, network_of, self.journal, bytes(32))
         self.settings = settings
         self.chain = Chain()
+        self.checks: Callable[[str], SessionCheck | None] = lambda address: None
         self.reception = Reception(
             lambda: self.settings,
             Commit(self.store, self.spool, lambda destinations: True, self.handed.append, self.journal),
@@ -105,6 +108,8 @@ class Post:
             "/state/staging",
             self.clock,
             lambda: self.chain,
+            lambda address: self.checks(address),
+            Signers(lambda: self.settings.directory, lambda: self.settings.dkim, self.journal.wall),
         )
 
     def session(self, service: str = "mx", tls: bool = False, address: str = "192.0.2.7", hello: bool = True) -> Talk:
