@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from random import SystemRandom
 from typing import Any, TypeVar
 
@@ -21,8 +20,9 @@ from twisted.python.failure import Failure as Fault
 
 from mta.dns.answer import Answer, Failure, RecordType
 from mta.dns.cache import Cache
-from mta.dns.resolver import Resolver, StubResolver, nameservers
+from mta.dns.resolver import Resolver, StubResolver
 from mta.dns.wire import Alias, Unfinished, query, read
+from mta.service.names import name_servers
 from mta.settings.sections import DnsSettings
 from mta.settings.values import Endpoint
 
@@ -76,11 +76,10 @@ class BlockingTransport:
 
 def resolvers(settings: DnsSettings) -> dict[str, Resolver]:
     """Make a resolver for each name server of the settings, by its address."""
-    servers = settings.nameservers or nameservers(_resolv_conf())
     timeout = min(settings.timeout, PATIENCE)
     return {
         str(server): StubResolver(BlockingTransport(server, timeout, settings.tries), Cache(time.monotonic))
-        for server in servers
+        for server in name_servers(settings)
     }
 
 
@@ -93,10 +92,3 @@ def finish(coroutine: Coroutine[Any, Any, T]) -> T:
         out[0].raiseException()
     result: T = out[0]
     return result
-
-
-def _resolv_conf() -> str:
-    try:
-        return Path("/etc/resolv.conf").read_text()
-    except OSError:
-        return ""

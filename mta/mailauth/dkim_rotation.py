@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from mta.disk.port import RunInThread
 from mta.mail.reason import Reason
@@ -104,7 +105,8 @@ def plan(keys: Sequence[DkimKey], settings: DkimSettings, now: float, begin: boo
     out: list[Step | Wait] = []
     for algorithm in dict.fromkeys(key.algorithm for key in keys):
         out += _plan([key for key in keys if key.algorithm == algorithm], settings, now, begin)
-    return tuple(out)
+    # a name server that is silent keeps waiting only what needs it
+    return tuple(sorted(out, key=lambda step: isinstance(step, Sign)))
 
 
 def _plan(keys: Sequence[DkimKey], settings: DkimSettings, now: float, begin: bool) -> list[Step | Wait]:
@@ -269,7 +271,15 @@ def _judge(step: Sign, sights: Sequence[Sight]) -> Sign | Wait:
     return replace(step, reason=Reason(text, ", ".join(sight.reason.source for sight in sights)))
 
 
-async def rotate_due(rotation: Rotation, directories: Mapping[str, str]) -> tuple[Step, ...]:
+class Rotates(Protocol):
+    """`Rotation`, as `rotate_due` sees it."""
+
+    async def rotate(self, directory: str, domain: str) -> Turn:
+        """Do for one domain what is due."""
+        ...
+
+
+async def rotate_due(rotation: Rotates, directories: Mapping[str, str]) -> tuple[Step, ...]:
     """Do what is due for each domain, given with its directory of keys; gives what was done.
 
     What goes wrong with one domain is an event, and the others get their turn.

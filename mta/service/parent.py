@@ -27,6 +27,7 @@ from mta.service.control import Command, CommandRefused, ControlFactory, socket_
 from mta.service.log_file import LogFile
 from mta.service.pools import Pools, start_pools
 from mta.service.reactor_log import ReactorLog
+from mta.service.rotation import KeyRotation, rotation_on
 from mta.service.sockets import CannotListen, close, inherited, open_sockets
 from mta.service.worker import Worker
 from mta.settings.problem import SettingsRefused
@@ -85,6 +86,9 @@ class Parent(service.Service):
             self._worker = Worker(0, settings, self._reactor, self._journal, pools)
             self._worker.start(self._sockets)
             self._listen_control()
+            rotation = rotation_on(self._reactor, pools.large, self._journal)
+            self._rotation = KeyRotation(lambda: self._settings, rotation, self.reload, self._journal, self._reactor)
+            self._rotation.start()
         except Exception as problem:
             _cannot_start(problem)
         close(self._sockets)  # the reactor has descriptors of its own
@@ -93,6 +97,7 @@ class Parent(service.Service):
     async def _stop(self) -> None:
         if self._control is not None:
             await defer.maybeDeferred(self._control.stopListening)
+        self._rotation.stop()
         await self._worker.stop()
         if self._history is not None:
             self._history.close()
