@@ -23,26 +23,23 @@ A message signature holds if a DKIM signature with the same tags would (`mta.mai
   RFC 6376 §8.2). So one hash for each form of the body serves all of them, be they fifty;
 * ``t=s`` of a key is without effect, as there is no identity (§4.1.2), and so is ``t=y``.
 
-**No answer.** A name server that does not answer makes the chain fail: "all errors, including DNS failures, become
-unrecoverable and are considered permanent" (§5.2.1). The next hop could not mend it by asking again, since our seal
-says what we found. A failed chain counts as none (§5.2): such mail is neither refused nor put off for it.
+**No answer.** A name server that does not answer makes the chain fail: §5.2.1 makes all errors permanent, those of DNS
+too. The next hop could not mend it by asking again, since our seal says what we found. A failed chain counts as none
+(§5.2): such mail is neither refused nor put off for it.
 
-A sealer decides how many questions we ask and how much we calculate, so both are bounded: 50 sets, `KEYS_AT_ONCE`
-questions under way, an equal one asked once, nothing more asked once the chain has failed, and of seals each octet is
-hashed once.
+Whoever seals decides how many questions we ask and how much we calculate, so both are bounded: 50 sets, a few questions
+under way (`mta.mailauth.key_lookup`), an equal one asked once, none asked once the chain has failed; for all seals
+together each octet is hashed twice; message signatures cost at most fifty times what one of DKIM does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-
-from twisted.internet import defer
-from twisted.python.failure import Failure as Fault
+from collections.abc import Sequence
 
 from mta.dns.resolver import Resolver
 from mta.mail.reason import Reason
-from mta.mailauth.algorithm import Algorithm, verify, verify_digest
+from mta.mailauth.algorithm import verify, verify_digest
 from mta.mailauth.arc_set import FORM, ArcSet, MessageSignature, Seal, Signature, has_arc, read_chain
 from mta.mailauth.canonical import (
     BodyHash,
@@ -53,45 +50,42 @@ from mta.mailauth.canonical import (
     canonical_signature,
     signed_octets,
 )
-from mta.mailauth.key import Key, KeyFault, fetch_key
+from mta.mailauth.key import KeyFault
+from mta.mailauth.key_lookup import KeyLookup, KeyName
 from mta.mailauth.result import Arc, ArcResult
 from mta.message.header import fields
-
-KEYS_AT_ONCE = 10
-"""Questions for keys under way. A chain has two for each hop at most, and few chains have more than five hops."""
-
-_KeyName = tuple[str, str, Algorithm]
 
 
 class ArcCheck:
     """The check of one message, whose questions are under way from the moment it is made.
 
-    It is ended by `finish`, once, or by `cancel`. `bodies` is shared with others who want hashes of the same body, and
-    fed by whoever holds the content. Without it the check has its own, and `body` feeds that.
+    `bodies` may be shared with others who want hashes of the same body; whoever holds the content feeds it, by `body`
+    or by itself, once.
     """
 
     def __init__(self, resolver: Resolver, head: bytes, bodies: BodyHashes | None = None) -> None:
         self._bodies = BodyHashes() if bodies is None else bodies
-        self._feeds = bodies is None
         found = list(fields(head)) if has_arc(head) else []
         self._chain = read_chain(found)
         self._head = SignedFields(found if self._chain.sets else ())
         self._hashes: dict[Canonicalization, BodyHash] = {
             each.message.body_form: self._bodies.want(each.message.body_form) for each in self._chain.sets
         }
-        self._keys = _Keys(resolver, map(_key_name, _in_turn(self._chain.sets)))
+        self._keys = KeyLookup(resolver, map(_key_name, _in_turn(self._chain.sets)))
 
     def body(self, chunk: bytes) -> None:
-        """Take the next octets of the body."""
-        if self._feeds:
-            self._bodies.update(chunk)
+        """Take octets of the body: what follows the empty line behind the head."""
+        self._bodies.update(chunk)
 
     def cancel(self) -> None:
-        """Give up: nobody wants to know any more."""
+        """Wait for no key any longer: the chain fails for each that is needed, and `finish` comes to its end."""
         self._keys.cancel()
 
     async def finish(self) -> Arc:
-        """Tell the result, now that the body has ended. Questions still under way are cancelled with it."""
+        """Tell the result, now that the body has ended.
+
+        Its Deferred may be cancelled; then the questions are too, and so are those that are not needed any more.
+        """
         try:
             return await self._finish()
         finally:
@@ -166,41 +160,6 @@ class ArcCheck:
         return None
 
 
-class _Keys:
-    """The keys of a chain, `KEYS_AT_ONCE` of them under way, asked for in the order in which they are wanted."""
-
-    def __init__(self, resolver: Resolver, wanted: Iterable[_KeyName]) -> None:
-        self._resolver = resolver
-        self._ahead = iter(dict.fromkeys(wanted))
-        self._asked: dict[_KeyName, defer.Deferred[Key | KeyFault]] = {}
-        self._known: dict[_KeyName, Key | KeyFault] = {}
-        for _ in range(KEYS_AT_ONCE):
-            self._ask()
-
-    async def get(self, name: _KeyName) -> Key | KeyFault:
-        """Wait for a key; the one that is next in turn, or one that is known."""
-        if name not in self._known:
-            self._known[name] = await self._asked[name]
-            del self._asked[name]
-            self._ask()
-        return self._known[name]
-
-    def cancel(self) -> None:
-        """Cancel what is still under way."""
-        for asked in self._asked.values():
-            asked.addErrback(_cancelled)
-            asked.cancel()
-
-    def _ask(self) -> None:
-        name = next(self._ahead, None)
-        if name is not None:
-            self._asked[name] = defer.Deferred.fromCoroutine(fetch_key(self._resolver, *name))
-
-
-def _cancelled(fault: Fault) -> Fault | None:
-    return None if isinstance(fault.value, defer.CancelledError) else fault
-
-
 def _in_turn(sets: Sequence[ArcSet]) -> list[Signature]:
     """The signatures of a chain in the order in which they are checked."""
     newest_first = sets[::-1]
@@ -211,7 +170,7 @@ def _in_turn(sets: Sequence[ArcSet]) -> list[Signature]:
     ]
 
 
-def _key_name(signature: Signature) -> _KeyName:
+def _key_name(signature: Signature) -> KeyName:
     return signature.selector, signature.domain, signature.algorithm
 
 
