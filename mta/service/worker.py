@@ -24,7 +24,6 @@ import os
 import pwd
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
@@ -35,18 +34,20 @@ from mta.auth.checker import Checker
 from mta.disk.port import Disk
 from mta.disk.posix import PosixDisk
 from mta.dns.cache import Cache, CacheLimits
-from mta.dns.resolver import StubResolver, nameservers
+from mta.dns.resolver import StubResolver
 from mta.dns.routing import Own, Router, RoutingLimits, destination
 from mta.dns.transport import Transport
 from mta.mail.reason import Reason
 from mta.mail.tlsinfo import TlsInfo
+from mta.mailauth.signing import Signers
+from mta.mailauth.verification import Verifier
 from mta.maildir.store import MaildirStore, Ownership
 from mta.net.admission import Admission, Bounds
 from mta.net.peer import Peer, network_of
 from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
-from mta.policy.chain import Chain
+from mta.policy.built_in import Ports, Remembered
 from mta.receive.commit import Commit
 from mta.receive.mx import Mx
 from mta.receive.rate import HourlyRate
@@ -59,7 +60,9 @@ from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
 from mta.service.clock import within
 from mta.service.control import Command
+from mta.service.names import name_servers
 from mta.service.operator import QueueCommands
+from mta.service.policies import Policies
 from mta.service.pools import Pools
 from mta.service.sockets import Listening
 from mta.settings.expansion import Addressed, look_up
@@ -75,7 +78,7 @@ from mta.tls.context import ClientContexts, ServerContexts, describe
 GRACE_SECONDS = 10.0
 """How long a stop waits for transactions and deliveries under way before their connections are cut off."""
 END_SECONDS = 4.0
-"""How long it waits for each of the six steps that follow: all in all well below systemd's ``TimeoutStopSec=60``."""
+"""How long it waits for each of the seven steps that follow: all in all well below systemd's ``TimeoutStopSec=60``."""
 
 _NO_TIMEOUT = 3600.0
 """Seconds; the deadline of a connection is the relay's, this one never comes first."""
@@ -95,7 +98,6 @@ class Worker:
         self._ports: list[Any] = []
         self._factories: list[SMTPServerFactory] = []
         self._tls = _Tls(settings.tls)
-        self._chain = Chain()
 
     def current(self) -> Settings:
         """The settings that hold now."""
@@ -129,6 +131,7 @@ class Worker:
             journal=journal,
         )
         self._build_relay()
+        self._policies = self._build_policies()
         reserve = Reserve(
             self._disk,
             settings.state,
@@ -157,9 +160,12 @@ class Worker:
             HourlyRate(reactor.seconds),
             staging,
             reactor,
-            lambda: self._chain,
+            lambda: self._policies.chain,
+            self._verifier().session,
+            Signers(lambda: self.current().directory, lambda: self.current().dkim, journal.wall),
         )
         self._relay.start()
+        self._policies.use(settings)
         self._listen(listening)
 
     def _open_staging(self) -> str:
@@ -173,8 +179,7 @@ class Worker:
     def _build_relay(self) -> None:
         settings, reactor, journal, chance = self._settings, self._reactor, self._journal, self._chance
         dns = settings.dns
-        servers = dns.nameservers or nameservers(_resolv_conf())
-        transport = Transport(reactor, reactor, servers, chance, dns.timeout, dns.tries)
+        transport = Transport(reactor, reactor, name_servers(dns), chance, dns.timeout, dns.tries)
         self._resolver = StubResolver(transport, Cache(reactor.seconds, CacheLimits(entries=dns.cache_names)))
         self._own = Own(frozenset({settings.hostname.lower()}), _own_addresses(settings.mx))
         self._remote = RemoteDelivery(
@@ -203,6 +208,25 @@ class Worker:
             journal,
             reactor,
             chance,
+        )
+
+    def _build_policies(self) -> Policies:
+        directory = f"{self._settings.state}/policy"
+        self._disk.make_directories(directory)
+        ports = Ports(self._reactor, self._resolver, self._pools.large, self._own)
+        remembered = Remembered(
+            f"{directory}/greylist-{self.number}.sqlite",
+            self._reactor,
+            self._journal.wall,
+            self._pools.large,
+            self._journal,
+        )
+        return Policies(self._reactor, ports, remembered, self._journal)
+
+    def _verifier(self) -> Verifier:
+        hostname = self._settings.hostname
+        return Verifier(
+            self._resolver, self._reactor, self._journal.wall, hostname, lambda: self.current().mailauth
         )
 
     def _router(self) -> Router:
@@ -262,10 +286,12 @@ class Worker:
     def check(self, settings: Settings) -> None:
         """Find what `load` could not: a certificate that cannot be used. Raises SettingsRefused."""
         _Tls(settings.tls)
+        self._policies.check(settings)
 
     def reload(self, settings: Settings) -> None:
         """Use `settings` from now on. Sessions go on; what they ask for next they find in the new settings."""
         self._tls.reload(settings.tls)
+        self._policies.use(settings)
         self._settings = settings
 
     # The operator
@@ -291,6 +317,7 @@ class Worker:
             "sessions": lambda: sessions,
             "deliveries": lambda: deliveries,
             "idle connections": self._remote.stop,
+            "policies": lambda: defer.ensureDeferred(self._policies.stop()),
             "Maildirs": self._store.idle,
             "spool": self._spool.close,
             "threads": self._pools.stop,
@@ -343,10 +370,3 @@ def _own_addresses(mx: MxSettings) -> frozenset[str]:
     hosts = [listen.host for listen in mx.listen if isinstance(listen, Endpoint)]
     parsed = [ipaddress.ip_address(host) for host in hosts if host.replace(".", "").isdigit() or ":" in host]
     return frozenset(str(address) for address in parsed if not address.is_unspecified and not address.is_loopback)
-
-
-def _resolv_conf() -> str:
-    try:
-        return Path("/etc/resolv.conf").read_text()
-    except OSError:
-        return ""
