@@ -65,7 +65,7 @@ def _field(start: str, authentication: Authentication, address: str, sender: Mai
 
 def _name(authserv_id: str) -> str:
     written = fieldtext.value(authserv_id)
-    if not written:
+    if not authserv_id or not written:
         raise ValueError(f"no authserv-id: {authserv_id!r}")
     return written
 

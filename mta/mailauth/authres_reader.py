@@ -19,7 +19,8 @@ may have no type (``action=none``), and what is no result is passed over.
 * whose identifier is ours: quoted or not, in any case, with a final dot, in U-labels, whatever version follows;
 * whose identifier holds our name and more that no token has: ``"mx.example.org x"``;
 * whose identifier cannot be told, if our name stands in it anywhere, also when divided by comments, folds, quotes or
-  control characters; or if it holds 8-bit or an encoded word, behind which our name may stand.
+  control characters; or if it holds 8-bit, an encoded word or comments in plenty, behind which our name may stand;
+* behind the first `FIELDS_MAXIMUM`.
 
 Everything else stays as it was, each octet. All takes time linear in the text.
 """
@@ -39,8 +40,13 @@ TEXT_MAXIMUM = 64 * 1024
 RESULTS_MAXIMUM = 100
 """Results of one text that are read, the first ones."""
 
-_IDENTIFIER_MAXIMUM = 1000
-"""Characters of an identifier in 8-bit that is looked at; ours is shorter, and who needs more hides something."""
+FIELDS_MAXIMUM = 100
+"""Authentication-Results fields of a head that are looked at; those behind are removed, whosever they are."""
+IDENTIFIER_MAXIMUM = 1024
+"""Octets within which an identifier must end, with the comments around it."""
+
+_COMMENTS_MAXIMUM = 10
+"""Comments in a field whose identifier cannot be told; who needs more hides something."""
 
 _FIELD = re.compile(rb"\r\nauthentication-results[ \t]*:", re.IGNORECASE)
 _LEXEME = re.compile(
@@ -52,11 +58,11 @@ _LEXEME = re.compile(
     re.VERBOSE,
 )
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_SPACE = re.compile(r"[ \t\r\n]*")
+_SPACE = re.compile(r"(?:[ \t]|\r\n)*")
 _IN_COMMENT = re.compile(r"[()\\]")
 _USUAL = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+")  # a token of RFC 2045 §5.1
 _DIGITS = re.compile(r"[0-9]{1,10}")
-_HIDING = re.compile(r"[\x00-\x20\x7f\"\\]+")
+_HIDING = bytes([*range(0x21), 0x7F]) + b'"\\'
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,37 +119,39 @@ def without_forged(head: bytes, authserv_id: str) -> bytes:
     """
     if not _FIELD.search(b"\r\n" + head):
         return head
+    ours = _folded(authserv_id)
     kept = []
-    removed = False
+    met = removed = 0
     for field in fields(head):
-        if field.name == b"authentication-results" and _claims(field.value, authserv_id):
-            removed = True
-        else:
-            kept.append(field.raw)
+        if field.name == b"authentication-results":
+            met += 1
+            if met > FIELDS_MAXIMUM or _claims(field.value, ours):
+                removed += 1
+                continue
+        kept.append(field.raw)
     return b"".join(kept) if removed else head
 
 
-def _claims(value: bytes, authserv_id: str) -> bool:
-    text = value.decode("utf-8", "surrogateescape")
+def _claims(value: bytes, ours: str) -> bool:
+    # An identifier that does not end within the limit is none that could be told.
+    text = value[: IDENTIFIER_MAXIMUM + 1].decode("utf-8", "surrogateescape")
     try:
-        claimed, _ = _identifier(_lexemes(text))
+        claimed, _ = _identifier(_lexemes(text), whole=len(value) <= IDENTIFIER_MAXIMUM)
     except _Unreadable:
-        return not text.isascii() or "=?" in text or _mentions(text, authserv_id)
-    if not claimed.isascii() and len(claimed) > _IDENTIFIER_MAXIMUM:
+        hides = not value.isascii() or b"=?" in value or value.count(b"(") > _COMMENTS_MAXIMUM
+        return hides or _mentions(value, ours) or _mentions(_without_comments(value.decode("ascii")).encode(), ours)
+    if _folded(claimed) == ours:
         return True
-    if _folded(claimed) == _folded(authserv_id):
-        return True
-    return not _USUAL.fullmatch(claimed) and _mentions(claimed, authserv_id)
+    return not _USUAL.fullmatch(claimed) and _mentions(claimed.encode("utf-8", "surrogateescape"), ours)
 
 
-def _mentions(text: str, authserv_id: str) -> bool:
-    """Whether our name stands in a text, as it is or without its comments."""
-    ours = _folded(authserv_id)
-    return any(ours in _HIDING.sub("", each).lower() for each in (text, _without_comments(text)))
+def _mentions(octets: bytes, ours: str) -> bool:
+    """Whether our name stands in some octets, perhaps divided by what is not seen."""
+    return ours.encode() in octets.translate(None, _HIDING).lower()
 
 
 def _folded(authserv_id: str) -> str:
-    return normal(fold_domain(authserv_id.strip()))
+    return normal(fold_domain(authserv_id))
 
 
 class _Unreadable(Exception):
@@ -223,8 +231,11 @@ def _without_comments(text: str) -> str:
     return "".join([*out, text[at:]])
 
 
-def _identifier(lexer: Iterator[_Lexeme]) -> tuple[str, int]:
-    """Read identifier and version, and the ``;`` behind them. Raises _Unreadable."""
+def _identifier(lexer: Iterator[_Lexeme], whole: bool = True) -> tuple[str, int]:
+    """Read identifier and version, and the ``;`` behind them, which the end of a `whole` text stands for.
+
+    Raises _Unreadable.
+    """
     identifier = next(lexer, None)
     if identifier is None or identifier.kind == "special" or not identifier.text:
         raise _Unreadable
@@ -233,7 +244,7 @@ def _identifier(lexer: Iterator[_Lexeme]) -> tuple[str, int]:
     if following and following.kind == "word" and following.apart and _DIGITS.fullmatch(following.text):
         version = int(following.text)
         following = next(lexer, None)
-    if following and not following.is_special(";"):
+    if not following.is_special(";") if following else not whole:
         raise _Unreadable
     return identifier.text, version
 
