@@ -146,7 +146,7 @@ def encode(row: DmarcRow) -> str:
     """Write a row as one line of JSON in ASCII, which the history can hold whole.
 
     What makes it too long is left out, what a report can best do without first: explanations, signatures but the
-    first, where reports go (which DNS tells again), the last signature.
+    first, where reports go (which DNS tells again), the last signature and the comments.
     """
     spf = row.auth_spf
     brief = replace(
@@ -156,7 +156,8 @@ def encode(row: DmarcRow) -> str:
     )
     first = replace(brief, auth_dkim=brief.auth_dkim[:1])
     unaddressed = replace(first, policy_published=replace(row.policy_published, rua=()))
-    for each in (row, brief, first, unaddressed, replace(unaddressed, auth_dkim=())):
+    least = replace(unaddressed, auth_dkim=(), reasons=tuple(replace(each, comment="") for each in row.reasons))
+    for each in (row, brief, first, unaddressed, least):
         text = json.dumps(asdict(each), separators=(",", ":"))
         if len(json.dumps(text)) <= ROW_MAXIMUM:
             break
