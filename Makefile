@@ -33,6 +33,9 @@ test: $(VENV)/tested
 bench: $(VENV)/tested
 	@$(BIN)/python -m tests.bench.bench $(BENCH)
 
+bench-mailauth: $(VENV)/tested
+	@$(BIN)/python -m tests.bench.mailauth $(BENCH)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find mta plugins tests -name __pycache__ -prune -exec rm -rf {} +

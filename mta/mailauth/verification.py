@@ -39,6 +39,7 @@ from mta.mailauth.result import (
     Iprev,
     IprevResult,
     Spf,
+    SpfResult,
 )
 from mta.mailauth.spf import SpfChecker
 from mta.mailauth.spf_check import SpfLimits
@@ -90,6 +91,8 @@ class SessionCheck:
         self._spf = SpfChecker(verifier.resolver, verifier.clock, verifier.wall, verifier.hostname, limits)
         self._named = self._begin(self._check_name()) if settings.iprev else None
         self._sent: defer.Deferred[None] | None = None
+        self._of_helo: tuple[str, Spf] | None = None
+        """The last HELO name with an answer about it, which holds for all messages of the session."""
 
     @property
     def idle(self) -> bool:
@@ -125,12 +128,16 @@ class SessionCheck:
         self.iprev = await self._verifier.until(self._settings.deadlines.iprev, work, late)
 
     async def _check_sender(self, sender: Mailbox | None, helo: str) -> None:
+        known = self._of_helo[1] if self._of_helo is not None and self._of_helo[0] == helo else None
         # For `<>` both are one and the same check (RFC 7208 §2.4).
-        of_helo = self._begin(self._spf.helo(self._address, helo)) if sender is not None else None
+        ask = sender is not None and known is None
+        of_helo = self._begin(self._spf.helo(self._address, helo)) if ask else None
         try:
             self.spf = await self._spf.mail_from(self._address, sender, helo)
-            if of_helo is not None:
-                self.helo = await of_helo
+            if sender is not None:
+                self.helo = known or (await of_helo if of_helo is not None else None)
+            if self.helo is not None and self.helo.result is not SpfResult.TEMPERROR:
+                self._of_helo = helo, self.helo
         finally:
             self._cancel(of_helo)
 

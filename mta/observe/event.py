@@ -48,6 +48,7 @@ class Kind(enum.Enum):
     MESSAGE_REFUSED = "message.refused"  # sender, recipients, size, reply
     MESSAGE_ACCEPTED = "message.accepted"  # sender, recipients, size, message_id, place, batch, allowed
     MESSAGE_CHECKED = "message.checked"  # disposition, address, sender, recipients, size, and each check by its name
+    DMARC_ROW = "dmarc.row"  # row: what an aggregate report needs of the message (mta.mailauth.dmarc_row)
     MESSAGE_DISCARDED = "message.discarded"  # sender, recipients, size, message_id: taken, and ended for the reason
     POLICY_PRINTED = "policy.printed"  # policy: what a script printed is the reason
     POLICY_SAID = "policy.said"  # stage, policy, verdict

@@ -32,7 +32,8 @@ from mta.mail.envelope import Body, Envelope
 from mta.mail.reason import Reason
 from mta.mailauth.authres import authentication_results, results_text
 from mta.mailauth.authres_reader import without_forged
-from mta.mailauth.disposition import Action, decide, refusal
+from mta.mailauth.disposition import Action, Disposition, decide, refusal
+from mta.mailauth.dmarc_row import dmarc_row, encode
 from mta.mailauth.received_spf import received_spf
 from mta.mailauth.result import Authentication, summary
 from mta.maildir.volume import VolumeSuspect
@@ -180,11 +181,27 @@ class Acceptance:
             size=event.size,
             **summary(authentication),
         )
+        self._note_row(transaction, authentication, disposition)
         if disposition.action in (Action.REJECT, Action.DEFER):
             return Decision(refusal(disposition, authentication.dmarc), disposition.reason)
         if disposition.folder:
             transaction.said.append(File(disposition.reason, disposition.folder))
         return None
+
+    def _note_row(self, transaction: Transaction, authentication: Authentication, disposition: Disposition) -> None:
+        """Keep what a report to the author domain is made of (RFC 9990); the log does not show it."""
+        sender = transaction.reverse_path
+        row = dmarc_row(
+            authentication,
+            disposition,
+            address=self._teller.conversation.peer.address,
+            envelope_from=sender.domain if sender is not None else "",
+            envelope_to=[mailbox.domain for mailbox in transaction.named],
+        )
+        if row is not None:
+            self._reception.journal.note(
+                Kind.DMARC_ROW, level=Level.DEBUG, queue_id=transaction.queue_id, row=encode(row)
+            )
 
     def _authserv_id(self) -> str:
         settings = self._reception.settings

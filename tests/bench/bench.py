@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.bench.measure import Figures, Work, compile_load, run
 from tests.bench.report import ROOT, file_system, markdown, table, versions
@@ -40,9 +41,9 @@ Start = Callable[[Path, list[str]], AbstractContextManager[Running]]
 
 
 @contextmanager
-def ours(directory: Path, users: list[str]) -> Iterator[Running]:
+def ours(directory: Path, users: list[str], settings: dict[str, Any] | None = None) -> Iterator[Running]:
     """Run our server as `mta init --demo` makes it, with more users."""
-    daemon = Daemon(directory)
+    daemon = Daemon(directory, settings)
     file = daemon.directory / "etc/domains" / DOMAIN / "users"
     verifier = next(line for line in file.read_text().splitlines() if line.startswith("alice:")).partition(":")[2]
     with file.open("a") as lines:
@@ -56,9 +57,9 @@ def ours(directory: Path, users: list[str]) -> Iterator[Running]:
 
 
 @contextmanager
-def postfix(directory: Path, users: list[str]) -> Iterator[Running]:
+def postfix(directory: Path, users: list[str], settings: dict[str, str] | None = None) -> Iterator[Running]:
     """Run the installed Postfix."""
-    server = Postfix(directory, free_ports(1)[0], DOMAIN, users)
+    server = Postfix(directory, free_ports(1)[0], DOMAIN, users, settings)
     try:
         yield Running(server.process.popen.pid, server.port, [server.maildir(user) for user in users])
     finally:

@@ -1,10 +1,10 @@
 /* load: sends mail over SMTP as fast as it is answered, and prints what it saw as one line of JSON.
  *
- *     load PORT SESSIONS MESSAGES PER_SESSION OCTETS DOMAIN MAILBOXES
+ *     load PORT SESSIONS MESSAGES PER_SESSION OCTETS DOMAIN MAILBOXES [FILE]
  *
  * SESSIONS connections to 127.0.0.1:PORT at once; each sends PER_SESSION messages of OCTETS octets, one command at a
  * time, then QUIT, and is followed by the next until MESSAGES are sent, in turn to u0@DOMAIN, u1@DOMAIN, … of
- * MAILBOXES. Any reply but the expected one ends the run: figures with refused mail in them are none.
+ * MAILBOXES. With FILE its octets are sent as they are, dot-stuffed and with the final dot. Any reply but the expected one ends the run: figures with refused mail in them are none.
  *
  * One thread on epoll, so that it takes as little as may be of the processors that the server needs too. Sockets
  * block when written: what is sent at once is small against a socket's buffer.
@@ -193,6 +193,17 @@ static void compose(size_t octets)
     content_length = octets + 3;
 }
 
+/* the content of a file, as it is */
+static void take(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        die("%s: %s", path, strerror(errno));
+    content = malloc(1 << 24);
+    content_length = fread(content, 1, 1 << 24, file);
+    fclose(file);
+}
+
 static int ascending(const void *left, const void *right)
 {
     double difference = *(const double *)left - *(const double *)right;
@@ -201,13 +212,16 @@ static int ascending(const void *left, const void *right)
 
 int main(int count, char **arguments)
 {
-    if (count != 8)
-        die("usage: load PORT SESSIONS MESSAGES PER_SESSION OCTETS DOMAIN MAILBOXES");
+    if (count != 8 && count != 9)
+        die("usage: load PORT SESSIONS MESSAGES PER_SESSION OCTETS DOMAIN MAILBOXES [FILE]");
     port = atoi(arguments[1]);
     long sessions = atol(arguments[2]);
     messages = atol(arguments[3]);
     per_session = atol(arguments[4]);
-    compose(atol(arguments[5]));
+    if (count == 9)
+        take(arguments[8]);
+    else
+        compose(atol(arguments[5]));
     domain = arguments[6];
     mailboxes = atoi(arguments[7]);
     latency = calloc(messages, sizeof *latency);

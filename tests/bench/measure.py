@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SETTLE_SECONDS = 0.5
@@ -27,6 +27,8 @@ class Work:
     sessions: int = 20
     octets: int = 4096
     mailboxes: int = 20
+    content: Path | None = None
+    """A file with the message, dot-stuffed and with the final dot; None: the generator makes one of `octets`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,8 @@ def _send(load: Path, port: int, domain: str, work: Work, maildirs: Sequence[Pat
     wanted = delivered(maildirs) + work.messages
     numbers = (port, work.sessions, work.messages, work.per_session, work.octets)
     start = time.monotonic()
-    done = subprocess.run(
-        [load, *map(str, numbers), domain, str(work.mailboxes)], check=False, text=True, capture_output=True
-    )
+    argv = [load, *map(str, numbers), domain, str(work.mailboxes), *([work.content] if work.content else [])]
+    done = subprocess.run(argv, check=False, text=True, capture_output=True)
     if done.returncode:
         sys.exit(f"bench: {done.stderr.strip()}")
     end = time.monotonic() + 120
@@ -108,7 +109,7 @@ def run(
     name: str, number: int, load: Path, pid: int, port: int, domain: str, maildirs: Sequence[Path], work: Work
 ) -> Figures:
     """Warm a server up, then measure one run."""
-    _send(load, port, domain, Work(200, work.per_session, work.sessions, work.octets, work.mailboxes), maildirs)
+    _send(load, port, domain, replace(work, messages=200), maildirs)
     time.sleep(SETTLE_SECONDS)
     before = cpu_seconds(pid)
     said, seconds = _send(load, port, domain, work, maildirs)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mta.mail.reason import Reason
+from mta.mailauth.dmarc_row import decode
 from mta.mailauth.keypair import record_text
 from mta.mailauth.verification import Verifier
 from mta.observe.event import Kind, Value
@@ -94,6 +95,27 @@ def test_mail_that_its_domain_vouches_for_says_so(tmp_path: Path) -> None:
     checked = post.checked()
     assert (checked["disposition"], str(checked["spf"])[:16]) == ("accept", "pass example.org")
     assert str(checked["iprev"]).startswith("pass client.example.org: ")
+
+
+def test_what_reports_are_made_of_is_kept(tmp_path: Path) -> None:
+    """Each message with a DMARC result leaves a row for an aggregate report in the history, one that was refused too."""
+    post = Checked(settings_with(tmp_path))
+    post.mail("a@example.org", "a@example.org")
+    post.mail("a@example.org", "ceo@spoofed.example")
+    rows = [decode(str(event.fields["row"])) for event in post.journal.events if event.kind is Kind.DMARC_ROW]
+    assert [(row.header_from, row.spf, row.disposition) for row in rows] == [
+        ("example.org", "pass", "pass"),
+        ("spoofed.example", "fail", "reject"),
+    ]
+
+
+def test_the_name_of_a_session_is_asked_about_once(tmp_path: Path) -> None:
+    """SPF of HELO holds for all messages of a session that says it once."""
+    post = Checked(settings_with(tmp_path))
+    talk = post.session()
+    for _ in range(3):
+        assert post.mail("a@example.org", "a@example.org", talk=talk).startswith(b"250 ")
+    assert [name for name, _ in post.resolver.asked].count("client.example.org") == 2, "its SPF record, and for iprev"
 
 
 def test_a_spoof_of_a_domain_that_asks_for_it_is_refused(tmp_path: Path) -> None:
