@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import dns.zone
 import pytest
 from click.testing import CliRunner, Result
@@ -476,3 +477,13 @@ def test_links_are_left_alone(site: Site) -> None:
     assert "its file is a symbolic link: whoever made it changes it" in site.ok("rotate", "example.org")
     assert site.dkim("retire", "example.org", "a").exit_code == 65
     assert site.states() == {"a": SIGNING}
+
+
+def test_the_page_for_administrators_shows_commands_that_there_are() -> None:
+    """Every `mta dkim` line of docs/dkim.md is one that the program understands, and the page shows them all."""
+    shown = re.findall(r"^mta dkim (.*?)(?:\s+#.*)?$", Path("docs/dkim.md").read_text(), re.MULTILINE)
+    group: Any = main.get_command(click.Context(main), "dkim")
+    for line in shown:
+        command, *arguments = line.split()
+        group.commands[command].make_context(command, arguments).close()
+    assert {line.split()[0] for line in shown} == set(group.commands)
