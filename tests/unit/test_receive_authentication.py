@@ -98,7 +98,7 @@ def test_mail_that_its_domain_vouches_for_says_so(tmp_path: Path) -> None:
 
 
 def test_what_reports_are_made_of_is_kept(tmp_path: Path) -> None:
-    """Each message with a DMARC result leaves a row for an aggregate report in the history, one that was refused too."""
+    """Each message with a DMARC result leaves a row for a report in the history, one that was refused too."""
     post = Checked(settings_with(tmp_path))
     post.mail("a@example.org", "a@example.org")
     post.mail("a@example.org", "ceo@spoofed.example")
