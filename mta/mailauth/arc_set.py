@@ -74,7 +74,7 @@ INSTANCE_DIGITS = 2
 _WRITTEN = {RESULTS: "ARC-Authentication-Results", MESSAGE: "ARC-Message-Signature", SEAL: "ARC-Seal"}
 _ARC = re.compile(rb"\r\narc-(?:authentication-results|message-signature|seal)[ \t]*:", re.IGNORECASE)
 _CFWS = rb"(?:[ \t]|\((?:[^()\\]|\\.)*+\))*+"
-_INSTANCE = re.compile(_CFWS + rb"i" + _CFWS + rb"=" + _CFWS + rb"([0-9]{1,2})" + _CFWS + rb";", re.DOTALL)
+_INSTANCE = re.compile(_CFWS + rb"i" + _CFWS + rb"=" + _CFWS + rb"([0-9]{1,2})" + _CFWS + rb";")
 
 
 @dataclass(frozen=True, slots=True)

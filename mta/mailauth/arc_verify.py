@@ -15,12 +15,12 @@ none of these                                                        pass
 ===================================================================  ==============================================
 
 Message signatures of older hops may be broken by the hops behind them. How far back they hold is `Arc.oldest_pass`
-(step 5).
+(step 5, which is optional); of more than `MESSAGES_MAXIMUM` that hold, it is the last one that is looked at.
 
 A message signature holds if a DKIM signature with the same tags would (`mta.mailauth.dkim_verify`), but that
 
 * one that leaves octets at the end of the body unsigned does not, since nobody can tell who put them there (``l=``,
-  RFC 6376 §8.2). So one hash for each form of the body serves all of them, be they fifty;
+  RFC 6376 §8.2). So one hash for each form of the body serves all of them;
 * ``t=s`` of a key is without effect, as there is no identity (§4.1.2), and so is ``t=y``.
 
 **No answer.** A name server that does not answer makes the chain fail: §5.2.1 makes all errors permanent, those of DNS
@@ -29,7 +29,7 @@ too. The next hop could not mend it by asking again, since our seal says what we
 
 Whoever seals decides how many questions we ask and how much we calculate, so both are bounded: 50 sets, a few questions
 under way (`mta.mailauth.key_lookup`), an equal one asked once, none asked once the chain has failed; for all seals
-together each octet is hashed twice; message signatures cost at most fifty times what one of DKIM does.
+together each octet is hashed twice; as many message signatures are verified as signatures of DKIM.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ from mta.mailauth.key import KeyFault
 from mta.mailauth.key_lookup import KeyLookup, KeyName
 from mta.mailauth.result import Arc, ArcResult
 from mta.message.header import fields
+
+MESSAGES_MAXIMUM = 10
+"""Message signatures of one chain that are verified, the newest ones. Each may cover all of the head."""
 
 
 class ArcCheck:
@@ -132,11 +135,13 @@ class ArcCheck:
         return None
 
     async def _oldest_pass(self) -> int:
-        """Find the oldest message signature behind which all hold; 0 if that is the first (step 5)."""
-        for each in reversed(self._chain.sets[:-1]):
-            if await self._message_fault(each.message):
-                return each.message.instance + 1
-        return 0
+        """Find the oldest message signature that holds, with all behind it; 0 if that is the first (step 5)."""
+        holds = self._chain.instances
+        for signature in _older(self._chain.sets):
+            if await self._message_fault(signature):
+                break
+            holds = signature.instance
+        return 0 if holds == 1 else holds
 
     async def _message_fault(self, signature: MessageSignature) -> Reason | None:
         """Say why a message signature does not hold; None if it does."""
@@ -162,12 +167,12 @@ class ArcCheck:
 
 def _in_turn(sets: Sequence[ArcSet]) -> list[Signature]:
     """The signatures of a chain in the order in which they are checked."""
-    newest_first = sets[::-1]
-    return [
-        *(each.message for each in newest_first[:1]),
-        *(each.seal for each in newest_first),
-        *(each.message for each in newest_first[1:]),
-    ]
+    return [*(each.message for each in sets[-1:]), *(each.seal for each in reversed(sets)), *_older(sets)]
+
+
+def _older(sets: Sequence[ArcSet]) -> list[MessageSignature]:
+    """The message signatures but the newest that are verified, in that order."""
+    return [each.message for each in sets[-MESSAGES_MAXIMUM:-1]][::-1]
 
 
 def _key_name(signature: Signature) -> KeyName:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twisted.internet import defer
 
 from mta.mailauth.arc_set import SEAL, read_chain
-from mta.mailauth.arc_verify import ArcCheck
+from mta.mailauth.arc_verify import MESSAGES_MAXIMUM, ArcCheck
 from mta.mailauth.canonical import BodyHashes
 from mta.mailauth.key_lookup import KEYS_AT_ONCE
 from mta.mailauth.result import Arc, ArcResult
@@ -143,7 +143,7 @@ def test_fields_added_on_the_way() -> None:
 
 
 def test_fifty_hops() -> None:
-    """A chain of 50 sets passes; keys are asked for a few at a time, each once."""
+    """A chain of 50 sets passes; keys are asked for a few at a time, each once, and ten messages are verified."""
     head = HEAD
     for number in range(1, 51):
         head = hand_made(head, BODY, hop(number)) + head
@@ -152,7 +152,7 @@ def test_fifty_hops() -> None:
     assert len(resolver.asked) == KEYS_AT_ONCE
     check.body(BODY)
     arc = result(defer.Deferred.fromCoroutine(check.finish()))
-    assert (arc.result, arc.instances, arc.oldest_pass) == (ArcResult.PASS, 50, 0), arc.reason
+    assert (arc.result, arc.instances, arc.oldest_pass) == (ArcResult.PASS, 50, 51 - MESSAGES_MAXIMUM), arc.reason
     assert [name for name, _ in resolver.asked] == [name_of(hop(number)) for number in range(50, 0, -1)]
 
 
@@ -222,6 +222,19 @@ def test_late_key(number: int) -> None:
     assert resolver.silent[0].called
 
 
+def test_nothing_is_asked_after_the_end_of_waiting() -> None:
+    """Who does not want to wait longer does not ask what has not been asked yet."""
+    head = HEAD
+    for number in range(1, 13):
+        head = hand_made(head, BODY, hop(number)) + head
+    resolver = silent(*range(1, 13))
+    check = ArcCheck(resolver, head)
+    check.body(BODY)
+    check.cancel()
+    assert result(defer.Deferred.fromCoroutine(check.finish())).result is ArcResult.FAIL
+    assert len(resolver.asked) == KEYS_AT_ONCE
+
+
 def test_cancelled() -> None:
     """Cancelling the check cancels its questions; one that is given up before its end leaves none behind."""
     resolver = silent(1, 2)
@@ -272,6 +285,16 @@ def test_part_of_the_body(length: str, body: bytes, expected: ArcResult) -> None
     """A signature with l= holds for the body that it covers wholly, and for no other."""
     head = hand_made(HEAD, BODY, hop(1), message={"l": length}) + HEAD
     assert validated(head, body).result is expected
+
+
+def test_message_signature_that_covers_its_like() -> None:
+    """A message signature may cover those of older hops, and is never among what it covers itself."""
+    names: dict[str, str | None] = {"h": "From:ARC-Message-Signature:ARC-Message-Signature"}
+    head = hand_made(HEAD, BODY, hop(1), message=names) + HEAD
+    head = hand_made(head, BODY, hop(2), message=names) + head
+    arc = validated(head, BODY)
+    # The first one holds no longer: it covers that there is no other.
+    assert (arc.result, arc.oldest_pass) == (ArcResult.PASS, 2), arc.reason
 
 
 def test_second_from() -> None:
