@@ -36,6 +36,13 @@ def test_pieces_are_cut_at_the_maximum(pieces: list[bytes], maximum: int) -> Non
     assert b"".join(chunks(pieces, maximum)) == b"".join(pieces)[:maximum]
 
 
+def test_no_more_is_read_than_is_told() -> None:
+    """Behind the maximum nothing is taken from the disk."""
+    pieces = iter([b"x" * 10] * 5)
+    assert list(chunks(pieces, 20)) == [b"x" * 20]
+    assert len(list(pieces)) == 3
+
+
 def test_pieces_have_one_size() -> None:
     """Small and large pieces become pieces of the size that filters take."""
     for size in (1000, 65536, 200_000):

@@ -57,7 +57,12 @@ class World:
     """One filter, that is met by the servers given, one connection after the other."""
 
     def __init__(
-        self, *servers: Server, message_maximum: int = 1 << 20, run: RunInThread = inline, **settings: Any
+        self,
+        *servers: Server,
+        message_maximum: int = 1 << 20,
+        run: RunInThread = inline,
+        after: float = 0.0,
+        **settings: Any,
     ) -> None:
         self.network = Network()
         self.clock = task.Clock()
@@ -66,6 +71,7 @@ class World:
         self.network.listen("filter", *(met or [REFUSED]))
         address = InetSocket(Endpoint("127.0.0.1", 8891))
         self.asked: list[MilterAddress] = []
+        self.after = after
         self.milter = Milter(
             MilterSettings("filter", address, source="mta.toml:9", **settings),
             Identity("mx.example.test", "mta 1"),
@@ -77,7 +83,7 @@ class World:
 
     def _endpoint(self, address: MilterAddress) -> Any:
         self.asked.append(address)
-        return self.network.endpoint("filter", 0)
+        return _Slow(self) if self.after else self.network.endpoint("filter", 0)
 
     def start(self, facts: Facts) -> defer.Deferred[Opinion]:
         """Ask, and move what moves."""
@@ -94,6 +100,17 @@ class World:
     def ask_all(self, until: Stage = Stage.MESSAGE, **more: Any) -> list[Any]:
         """Ask at each stage, up to one."""
         return [self.ask(stage, **more) for stage in STAGES[: STAGES.index(until) + 1]]
+
+
+class _Slow:
+    """An endpoint that takes its time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def connect(self, factory: Any) -> defer.Deferred[Any]:
+        world = self._world
+        return task.deferLater(world.clock, world.after, world.network.endpoint("filter", 0).connect, factory)
 
 
 def _given(server: FakeMilter) -> Callable[[], FakeMilter]:
@@ -190,6 +207,15 @@ def test_a_name_that_is_not_confirmed_is_not_told() -> None:
         assert told.macros(b"C")["{client_name}"] == "unknown"
 
 
+def test_macros_that_have_no_value_are_not_told() -> None:
+    """Without login, TLS and queue id their macros are not there."""
+    world = World(FakeMilter())
+    world.ask_all(queue_id="")
+    [told] = world.filters
+    assert told.macros(b"M") == {"{mail_addr}": "alice@client.test"}
+    assert told.macros(b"H") == told.macros(b"T") == told.macros(b"E") == {}
+
+
 def test_a_late_beginning_is_caught_up() -> None:
     """A filter that is first asked in the middle of a session hears what came before, each recipient once."""
     world = World(FakeMilter())
@@ -213,8 +239,10 @@ def test_a_second_helo_is_told() -> None:
 def test_a_filter_that_wants_little() -> None:
     """What a filter does not want it is not told, and what it does not answer nobody waits for."""
     world = World(FakeMilter(flow=0x1 | 0x2 | 0x20 | 0x40 | 0x10 | ALL_SILENT))
-    assert world.ask_all() == [None] * 7
+    body = Pieces(b"x" * 1000, 10)
+    assert world.ask_all(body=body) == [None] * 7
     assert world.filters[0].commands() == "OMRTE"
+    assert body.read == 0
 
 
 def test_what_begins_with_no_field_is_body() -> None:
@@ -504,10 +532,14 @@ def test_a_connection_that_never_comes() -> None:
     assert not waiting.called
     world.clock.advance(0.2)
     assert "no connection within 30 s" in result(waiting).reason.text  # type: ignore[union-attr]
-    world = World(FakeMilter({b"O": SILENCE}))
+    world = World(FakeMilter({b"O": SILENCE}), after=20.0)
     waiting = world.start(facts(Stage.CONNECT))
-    world.clock.advance(30)
-    assert "no answer to OPTIONS" in result(waiting).reason.text  # type: ignore[union-attr]
+    world.clock.advance(20)
+    world.network.move()
+    world.clock.advance(9.9)
+    assert not waiting.called
+    world.clock.advance(0.1)
+    assert "no answer to OPTIONS in 10 s" in result(waiting).reason.text  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -647,6 +679,17 @@ def test_closing_while_an_answer_is_due() -> None:
         world.network.move()
         assert world.filters[0].lost
         assert world.clock.getDelayedCalls() == []
+    for script in ({b"O": SILENCE}, {b"M": SILENCE}):
+        world = World(FakeMilter(script))
+        waiting = world.start(facts(Stage.MAIL))
+        waiting.cancel()
+        said: Any = result(waiting)
+        assert "given up" in said.reason.text, "given up, but not closed: the next question is another"
+    world = World(None)
+    waiting = world.start(facts(Stage.CONNECT))
+    waiting.cancel()
+    said = result(waiting)
+    assert "given up" in said.reason.text
     world = World(None)
     waiting = world.start(facts(Stage.CONNECT))
     world.milter.closed("s1")

@@ -252,10 +252,23 @@ def test_changes_are_bounded() -> None:
     assert isinstance(event, Reply)
     assert "more than 3 changes" in fault(hear(at_end(bounds=bounds), ADD * 4))
     assert "100 octets" in fault(hear(at_end(bounds=bounds), says(b"q", b"x" * 60) * 2))
+    [event] = hear(at_end(bounds=Bounds(body=200, change_octets=100)), says(b"b", b"x" * 199) + milter.CONTINUE)
+    assert isinstance(event, Reply), "another body is no octets of changes"
     body = Packet(b"b", b"12345").octets
     [event] = hear(at_end(bounds=bounds), body * 2 + milter.CONTINUE)
     assert event == Reply(Decision.CONTINUE, (ReplaceBody(b"1234512345"),))
     assert "another body of more than 10 octets" in fault(hear(at_end(bounds=bounds), body * 3))
+
+
+def test_each_message_has_its_own_changes() -> None:
+    """What was said of one message is not said of the next one of the same session."""
+    session = at_end()
+    for piece in (b"one", b"two"):
+        [event] = hear(session, Packet(b"b", piece).octets + says(b"q", piece) + milter.CONTINUE)
+        assert event == Reply(Decision.CONTINUE, (ReplaceBody(piece), Quarantine(piece.decode())))
+        session.mail("<>")
+        hear(session, milter.CONTINUE)
+        session.end()
 
 
 def test_a_reply_to_nothing_is_a_fault() -> None:
@@ -336,7 +349,9 @@ def test_quit_and_a_new_client() -> None:
     assert [command for command, _ in packets(session.output())] == [b"K", b"C", b"Q"]
     assert session.ended
     assert session.fault is None
+    session.receive(b"\xff" * 1000)
     assert session.next_event() is NEED_DATA
+    assert session._reader.pending == 0, "what comes after the end is not kept"
 
 
 def test_our_own_mistakes_are_exceptions() -> None:

@@ -32,6 +32,8 @@ from mta.settings.milter import MilterAddress, MilterDeadlines, UnixSocket
 LINGER = 5.0
 """Seconds for what was written to leave after QUIT; then the connection is aborted."""
 
+GIVEN_UP = "the question was given up"
+
 
 def endpoint(reactor: Any, address: MilterAddress) -> interfaces.IStreamClientEndpoint:
     """Make the endpoint of a filter's address; a host name is looked up by the system."""
@@ -55,7 +57,6 @@ class Connection(protocol.Protocol):
         self._seconds = 0.0
         self._waiting: defer.Deferred[Reply | Fault] | None = None
         self._paused = False
-        self._lost = False
 
     # What a conversation calls
 
@@ -75,7 +76,7 @@ class Connection(protocol.Protocol):
             return session.fault
         if not due and not self._paused:
             return CONTINUE
-        waiting: defer.Deferred[Reply | Fault] = defer.Deferred(lambda _: self.abort("the question was given up"))
+        waiting: defer.Deferred[Reply | Fault] = defer.Deferred(lambda _: self.abort(GIVEN_UP))
         self._waiting = waiting
         self._seconds = seconds
         self._wait()
@@ -116,8 +117,6 @@ class Connection(protocol.Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take octets of the filter."""
         session = self.session
-        if session.ended:
-            return
         session.receive(data)
         while (event := session.next_event()) is not NEED_DATA:
             if event is PROGRESS:
@@ -130,7 +129,6 @@ class Connection(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Give who waits its end."""
-        self._lost = True
         if not self.session.ended:
             self.session.lost(f"connection lost: {_words(reason.value)}")
         self._close()
@@ -174,8 +172,7 @@ class Connection(protocol.Protocol):
 
     def _close(self) -> None:
         self._deadline.end()
-        if not self._lost:
-            self.transport.abortConnection()
+        self.transport.abortConnection()
         if self.session.fault is not None and self._waiting is not None and not self._waiting.called:
             self._answered(self.session.fault)
 
@@ -206,7 +203,7 @@ class MilterClient:
         self._bounds = bounds
 
     async def connect(self) -> Connection | Fault:
-        """Connect and negotiate. Cancelling gives up."""
+        """Connect and negotiate. Cancelling gives up, with a fault too."""
         deadlines, clock = self.deadlines, self._clock
         until = clock.seconds() + deadlines.connect
         connection = Connection(clock, deadlines.longest, MilterSession(bounds=self._bounds))
@@ -215,9 +212,8 @@ class MilterClient:
         try:
             await connecting
         except (defer.CancelledError, error.ConnectingCancelledError):
-            if deadline.active():  # not ours: who asked gives up
-                raise
-            return Fault(f"no connection within {deadlines.connect:g} s")
+            given_up = deadline.active()
+            return Fault(GIVEN_UP if given_up else f"no connection within {deadlines.connect:g} s")
         except (error.ConnectError, error.ConnectionClosed, OSError) as refusal:
             return Fault(f"no connection: {_words(refusal)}")
         finally:

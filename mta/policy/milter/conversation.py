@@ -143,7 +143,7 @@ class Conversation:
         if not self._introduced:
             self._introduced = True
             yield Step.CONNECT, facts, partial(session.connect, client_name(facts), facts.address, facts.port)
-        if facts.helo and not session.in_message and (stage is Stage.HELO or self._helo != facts.helo):
+        if facts.helo and (stage is Stage.HELO or self._helo != facts.helo):
             self._helo = facts.helo
             yield Step.HELO, facts, partial(session.helo, facts.helo)
         if stage in (Stage.CONNECT, Stage.HELO):
@@ -225,7 +225,6 @@ class Conversation:
 
     def _failed(self, stage: Stage, fault: Fault) -> Opinion:
         settings = self._settings
-        self._drop(fault.text)
         reason = Reason(f"{settings.name} at {settings.address}: {fault}", settings.source)
         if settings.failure == "accept":
             self._left_out = Tag(reason, f"{settings.name}-failed")

@@ -162,7 +162,6 @@ class MilterSession:
         due = self._command(Step.MAIL, b"".join(map(string, (path, *parameters))), _State.READY)
         if self.fault is None:
             self._state = _State.MESSAGE
-            self._partial = False
         return due
 
     def rcpt(self, path: str, parameters: Iterable[str] = ()) -> bool:
@@ -237,8 +236,9 @@ class MilterSession:
         return out
 
     def receive(self, octets: bytes) -> None:
-        """Take octets of the filter."""
-        self._reader.receive(octets)
+        """Take octets of the filter; after the end they are dropped."""
+        if not self.ended:
+            self._reader.receive(octets)
 
     def lost(self, text: str) -> Fault:
         """End the connection for what happened to it; a fault that is there already stays."""
