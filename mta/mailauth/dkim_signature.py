@@ -28,7 +28,7 @@ future is one that we need not believe, §3.5).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mta.mail.reason import Reason
 from mta.mailauth.algorithm import Algorithm
@@ -101,19 +101,17 @@ class DkimSignature:
 
 def read_signature(field: Field) -> DkimSignature | Dkim:
     """Read a DKIM-Signature field; a faulty one gives the result of its check, with whatever could be read."""
-    fault = Dkim(DkimResult.PERMERROR, "", "", Reason(""))
     tags = read_tags(field.value)
     if isinstance(tags, Reason):
-        return replace(fault, reason=tags)
-    fault = replace(fault, signature=_label(tags.get("b", "")))
+        return Dkim(DkimResult.PERMERROR, "", "", tags)
+    domain = selector = ""
     try:
         require(tags, _REQUIRED)
         domain = domain_tag(tags["d"], "d", labels=2)
         selector = domain_tag(tags["s"], "s", labels=1)
-        fault = replace(fault, domain=domain, selector=selector)
         return _read(field, tags, domain, selector)
-    except TagFault as found:
-        return replace(fault, reason=found.reason)
+    except TagFault as fault:
+        return Dkim(DkimResult.PERMERROR, domain, selector, fault.reason, signature=_label(tags.get("b", "")))
 
 
 def check_times(signature: DkimSignature, wall: float) -> Dkim | None:

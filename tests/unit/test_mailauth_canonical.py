@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mta.mailauth import canonical
 from mta.mailauth.canonical import (
     BodyHashes,
-    Canonicalization,
     CanonicalBody,
+    Canonicalization,
     SignedFields,
     canonical_field,
     canonical_signature,
@@ -75,6 +75,8 @@ def field(raw: bytes) -> Field:
         (b"a\n\n", b"a\n\n\r\n", b"a\n\n\r\n"),
         (b"a\n\r\n\r\n", b"a\n\r\n", b"a\n\r\n"),
         (b"a\r\r\n\r\n", b"a\r\r\n", b"a\r\r\n"),
+        (b"a\r\r\r\n\r\n", b"a\r\r\r\n", b"a\r\r\r\n"),
+        (b"a\n\n\n\r\n\r\n", b"a\n\n\n\r\n", b"a\n\n\n\r\n"),
         (b"a\0\xff b\x0b \r\n", b"a\0\xff b\x0b \r\n", b"a\0\xff b\x0b\r\n"),
     ],
 )

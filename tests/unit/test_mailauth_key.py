@@ -57,6 +57,7 @@ def read(*records: str, algorithm: Algorithm = Algorithm.RSA_SHA256) -> Key | Ke
         (f"v=DKIM1; t= x : s : y ; p={P}", True, True),
         (f"v=DKIM1; h=sha1:sha256; s=email; p={P}", False, False),
         (f"v=DKIM1; s=tlsrpt:*; p={P}", False, False),
+        (f"v=DKIM1; k=RSA; h=SHA256; s=Email; p={P}", False, False),
         (f"v=DKIM1; n=a note; g=*; unknown=x; p={P[:70]} {P[70:]}", False, False),
         (f"v=DKIM1; p={P.rstrip('=')}", False, False),
         (f"v=DKIM1; p={p(RSA, PKCS1)}", False, False),

@@ -138,7 +138,7 @@ def test_base64(text: str, octets: bytes | None) -> None:
 
 
 def test_written_list_is_folded() -> None:
-    """Tags fold before their names, lists with colons behind a colon, base64 anywhere; no line is over 78 characters."""
+    """Tags fold before their names, lists behind a colon, base64 anywhere; no line is over 78 characters."""
     words = ["from", "to", "subject", "content-transfer-encoding", "mime-version", "message-id"] * 3
     field = write_tags("DKIM-Signature", [("v", "1"), ("s", "sel"), ("h", words), ("bh", "x" * 44), ("b", "")])
     signature = bytes(range(256))
@@ -154,6 +154,23 @@ def test_written_list_is_folded() -> None:
     assert list(tags) == ["v", "s", "h", "bh", "b"]
     assert read_colons(tags["h"]) == tuple(words)
     assert read_base64(tags["b"]) == signature
+
+
+@pytest.mark.parametrize(("size", "lines"), [(55, 1), (56, 2)])
+def test_lines_are_filled(size: int, lines: int) -> None:
+    """A word goes on the next line only where the line would have more than 78 characters with it."""
+    field = write_tags("DKIM-Signature", [("v", "1"), ("a", "x" * size)])
+    assert len(field.split(b"\r\n")) == lines
+    assert (len(field) == 78) == (lines == 1)
+
+
+def test_base64_fills_its_lines() -> None:
+    """The lines of a long value have 78 characters, that on which it begins too, be it the first or a later one."""
+    for field in (b"X: a=1; b=", b"X: a=" + b"1" * 60 + b";\r\n b="):
+        whole = append_base64(field, bytes(300))
+        lines = whole[:-2].split(b"\r\n")
+        assert {len(line) for line in lines[field.count(b"\n") : -1]} == {78}
+        assert len(lines[-1]) <= 78
 
 
 @given(st.binary(max_size=300), st.integers(0, 100))
