@@ -166,6 +166,7 @@ class Authentication:
     spf: Spf | None = None
     """Of MAIL FROM; for ``<>`` it is postmaster@HELO (RFC 7208 §2.4)."""
     dkim: tuple[Dkim, ...] = ()
+    """Of each signature; one "none" for a message without any, and nothing where signatures are not checked."""
     dmarc: Dmarc | None = None
     arc: Arc | None = None
     login: str = ""
@@ -188,7 +189,7 @@ def summary(authentication: Authentication) -> dict[str, Any]:
             said[name] = _in_words(check.result.value, subject or "", check.reason)
     if authentication.dkim:
         said["dkim"] = "; ".join(
-            _in_words(each.result.value, f"{each.selector}._domainkey.{each.domain}", each.reason)
+            _in_words(each.result.value, each.domain and f"{each.selector}._domainkey.{each.domain}", each.reason)
             for each in authentication.dkim
         )
     return said

@@ -50,6 +50,7 @@ from mta.smtp.address import Mailbox
 T = TypeVar("T")
 
 _LATE = Reason("no answer in time", "[mailauth.deadlines]")
+_UNSIGNED = Dkim(DkimResult.NONE, "", "", Reason("the message has no signature", "RFC 8601 §2.7.1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,5 +188,7 @@ class MessageCheck:
         if self._dmarc is not None:
             late_dmarc = Dmarc(DmarcResult.TEMPERROR, _LATE)
             dmarc = await until(seconds, self._dmarc.finish(session.spf, dkim), late_dmarc)
+        if self._dkim is not None and not dkim:
+            dkim = (_UNSIGNED,)
         notes = self._dkim.notes if self._dkim is not None else ()
         return Authentication(session.iprev, session.helo, session.spf, dkim, dmarc, arc, notes=notes)

@@ -118,6 +118,26 @@ def test_the_name_of_a_session_is_asked_about_once(tmp_path: Path) -> None:
     assert [name for name, _ in post.resolver.asked].count("client.example.org") == 2, "its SPF record, and for iprev"
 
 
+@pytest.mark.parametrize("checks", [True, False])
+def test_mail_without_a_signature_says_so(tmp_path: Path, checks: bool) -> None:
+    """Results and event tell an unsigned message from one whose signatures nobody has looked at."""
+    post = Checked(settings_with(tmp_path, MailauthSettings(dkim=checks)))
+    assert post.mail("a@example.org", "a@example.org").startswith(b"250 ")
+    [stored] = post.maildir("bob")
+    assert ("dkim=none;" in results(stored)) is checks
+    said = "none: the message has no signature [RFC 8601 §2.7.1]" if checks else None
+    assert post.checked().get("dkim") == said
+
+
+def test_a_signature_that_cannot_be_read_is_named_by_its_reason_alone(tmp_path: Path) -> None:
+    """An event names no key where the signature names no domain."""
+    post = Checked(settings_with(tmp_path))
+    assert post.mail("a@example.org", "a@example.org", head=b"DKIM-Signature: nonsense\r\n").startswith(b"250 ")
+    said = str(post.checked()["dkim"])
+    assert said.startswith("permerror: "), said
+    assert "_domainkey" not in said
+
+
 def test_a_spoof_of_a_domain_that_asks_for_it_is_refused(tmp_path: Path) -> None:
     """At the end of the data, with a reply that says why, and nothing is kept."""
     post = Checked(settings_with(tmp_path))
