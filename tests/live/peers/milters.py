@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -196,6 +197,13 @@ def clamav(directory: Path, on_infected: str = "Reject") -> Iterator[str]:
         yield address
 
 
+class Published(Protocol):
+    """A key as the DNS has it."""
+
+    name: str
+    record: str
+
+
 class Key:
     """An RSA key for selector ``sel`` of a domain."""
 
@@ -237,10 +245,10 @@ def signer(directory: Path, key: Key) -> Iterator[str]:
 
 
 @contextmanager
-def verifier(directory: Path, key: Key) -> Iterator[str]:
+def verifier(directory: Path, *keys: Published) -> Iterator[str]:
     """Run an OpenDKIM on a Unix socket that verifies, refuses bad signatures and writes Authentication-Results."""
     directory.mkdir()
-    (directory / "keys").write_text(f"{key.name} {key.record}\n")
+    (directory / "keys").write_text("".join(f"{key.name} {key.record}\n" for key in keys))
     more = (
         f"TestPublicKeys {directory}/keys\nAuthservID mx.example.test\nAlwaysAddARHeader yes\n"
         "InternalHosts 203.0.113.1\nOn-BadSignature reject\n"

@@ -20,11 +20,12 @@ class NameServer:
 
     def __init__(self, directory: Path, port: int, domains: Mapping[str, str], records: Iterable[str] = ()) -> None:
         directory.mkdir()
-        zone = directory / "zone"
+        self.port = port
+        self.zone = directory / "zone"
         mx = (f"{domain}. MX 10 mx.{domain}.\n" for domain in domains)
         a = (f"mx.{domain}. A {address}\n" for domain, address in domains.items())
-        zone.write_text("".join((*mx, *a, *(f"{record}\n" for record in records))))
-        argv = [sys.executable, "-m", "tests.doubles.dns_server", str(zone), str(port)]
+        self.zone.write_text("".join((*mx, *a, *(f"{record}\n" for record in records))))
+        argv = [sys.executable, "-m", "tests.doubles.dns_server", str(self.zone), str(port)]
         self.process = Process(argv, directory / "output", cwd=ROOT)
         question = dns.message.make_query(f"{next(iter(domains))}.", "MX")
 
@@ -35,6 +36,11 @@ class NameServer:
                 return False
 
         self.process.wait_for(answers, f"an answer on port {port}")
+
+    def add(self, records: Iterable[str]) -> None:
+        """Serve more records; who has asked for them before may not ask again for a while."""
+        with self.zone.open("a") as zone:
+            zone.writelines(f"{record}\n" for record in records)
 
     def stop(self) -> None:
         """End it."""
