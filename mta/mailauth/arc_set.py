@@ -18,7 +18,7 @@ s=     must                     must                     the selector
 t=     may                      may                      when it was made; only its form is looked at
 cv=    unknown                  must                     what the chain was before: ``none``, ``pass``, ``fail``
 bh=    must                     unknown                  the hash of the body
-h=     must                     must not (§4.1.3)        signed fields: with From, as for DKIM, and never ARC-Seal
+h=     must                     must not (§4.1.3)        signed fields: with From, as for DKIM, and without ARC-Seal
 c=     may                      unknown                  canonical forms, as for DKIM; those of a seal are relaxed
 l=     may                      unknown                  octets of the body that are signed
 q=     may                      unknown                  must have ``dns/txt``
@@ -26,6 +26,10 @@ q=     may                      unknown                  must have ``dns/txt``
 
 Unknown tags are ignored, ``v=`` and ``x=`` among them: a message signature has no version (§4.1.2), and that it may be
 taken to expire (RFC 6376 §3.5) is left aside, since a chain tells of the past.
+
+More is read than may be written. §4.1.2 forbids any ARC field in ``h=``, but the drafts had signers cover the results,
+and it harms no chain; of the three ARC-Seal alone is refused. ``i=`` is to be the first tag (§4.1), but any place will
+do: in the suite of the RFC's authors it is among the last.
 
 A chain is whole if each instance from 1 to the highest has one of each field, and ``cv=`` is ``none`` in the first seal
 and ``pass`` in all others (§5.2 step 3). Comments within comments in front of the instance are not read.

@@ -11,7 +11,8 @@ comes
 ====================  ==========================================================  ======================================
 
 Questions go out as soon as they can be asked, and nobody waits for them before their answers count. What is not known
-when its deadline passes is a temperror. Mail from trusted networks is not checked at all: there is no `SessionCheck`.
+when its deadline passes is a temperror; an ARC chain has failed then. Mail from trusted networks is not checked at all:
+there is no `SessionCheck`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from mta.mailauth.dkim_verify import DkimCheck
 from mta.mailauth.dmarc import DmarcCheck
 from mta.mailauth.iprev import iprev
 from mta.mailauth.result import (
+    Arc,
+    ArcResult,
     Authentication,
     Dkim,
     DkimResult,
@@ -183,7 +186,10 @@ class MessageCheck:
         if self._dkim is not None:
             late = (Dkim(DkimResult.TEMPERROR, "", "", _LATE),)
             dkim = treat_body_length(await until(seconds, self._dkim.finish(), late), self._settings)
-        arc = await until(seconds, self._arc.finish(), None) if self._arc is not None else None
+        arc = None
+        if self._arc is not None:
+            late_arc = Arc(ArcResult.FAIL, Reason(_LATE.text, "RFC 8617 §5.2.1"))
+            arc = await until(seconds, self._arc.finish(), late_arc)
         dmarc = None
         if self._dmarc is not None:
             late_dmarc = Dmarc(DmarcResult.TEMPERROR, _LATE)
