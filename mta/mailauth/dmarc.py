@@ -21,7 +21,7 @@ no less forged for that, so the first line of the table is made to fail closed b
 what could change the result. The organizational domain of any domain is the domain itself or one above it: what is
 not below the author's organizational domain is not aligned, whatever its own name servers say or do not say. Nobody
 can turn a fail into a temperror with a domain of his own that does not answer. An SPF or DKIM check that ended in
-temperror itself makes one only if its domain would be aligned.
+temperror itself makes one only if its domain would be aligned, or is not known.
 
 **Non-existence** (``np``) is NXDOMAIN, as §3.2.13 has it, for the author domain itself; a CNAME that leads nowhere is
 there (RFC 8020 §2). It is asked only where a record states ``np`` and the walk has not shown the domain to exist.
@@ -154,6 +154,9 @@ class DmarcCheck:
         if aligned:
             reason = Reason(f"{aligned[0].method} of {aligned[0].domain}, which is aligned, had no result", source)
             return replace(check, result=DmarcResult.TEMPERROR, reason=reason)
+        late = [each for each in dkim if each.result is DkimResult.TEMPERROR and not each.domain]
+        if late:
+            return replace(check, result=DmarcResult.TEMPERROR, reason=late[0].reason)
         if unknown or isinstance(policy, Failure):
             failure = policy if isinstance(policy, Failure) else unknown[0]
             return replace(check, result=DmarcResult.TEMPERROR, reason=_no_answer(failure))

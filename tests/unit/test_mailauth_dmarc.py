@@ -462,6 +462,16 @@ def test_temperror_of_an_aligned_check() -> None:
     assert (passed.result, passed.spf_aligned, passed.dkim_aligned) == (DmarcResult.PASS, False, True)
 
 
+def test_signature_without_domain() -> None:
+    """A signature of which nothing is known but that there was no answer may have been aligned: temperror."""
+    late = Dkim(DkimResult.TEMPERROR, "", "", Reason("no answer in time"))
+    found = check({"example.com": REJECT}, "example.com", spf("evil.example"), [late])
+    assert (found.result, found.reason.text) == (DmarcResult.TEMPERROR, "no answer in time")
+    assert check({"example.com": REJECT}, "example.com", spf("example.com"), [late]).result is DmarcResult.PASS
+    unreadable = Dkim(DkimResult.PERMERROR, "", "", Reason("no d="))
+    assert check({"example.com": REJECT}, "example.com", None, [unreadable]).result is DmarcResult.FAIL
+
+
 # Questions
 
 
