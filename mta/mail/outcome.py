@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mta.mail.reason import Reason
-from mta.smtp.status import OK, Status
+from mta.smtp.status import NOT_ACCEPTING, OK, OTHER, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +45,24 @@ class Failed:
     reply: str = ""
 
 
-Outcome = Delivered | Deferred | Failed
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Not until the operator releases it: a policy wants that."""
+
+    reason: Reason
+    status: Status = NOT_ACCEPTING
+    remote: str = ""
+    reply: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """Ended, and nobody is told: a policy wants that."""
+
+    reason: Reason
+    status: Status = OTHER
+    remote: str = ""
+    reply: str = ""
+
+
+Outcome = Delivered | Deferred | Failed | Held | Discarded

@@ -107,6 +107,11 @@ class Acceptance:
                 self._forget(transaction)
                 return self._teller.refused_message(transaction, event.size, refused) if refused else TOO_LATE
             accepted = self._accept(event, transaction, staged, ruling)
+        except defer.CancelledError:
+            self._forget(transaction)
+            if not self._too_late(event):
+                raise
+            return TOO_LATE  # the peer is gone, and with it the questions about its mail
         except BaseException:
             self._forget(transaction)
             raise
@@ -296,6 +301,7 @@ class Acceptance:
             hostname=self._reception.settings.hostname,
             queue_id=transaction.queue_id,
             wall=transaction.at,
+            rdns=transaction.authentication.iprev.name if transaction.authentication.iprev is not None else "",
             esmtp=conversation.extended,
             tls=(peer.tls.version, peer.tls.cipher) if peer.tls else None,
             authenticated=conversation.account is not None,

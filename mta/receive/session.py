@@ -379,7 +379,12 @@ class ReceivingSession:
         asked: Ruling | defer.Deferred[Ruling],
         go_on: Callable[[Ruling], Answer],
     ) -> Reply:
-        ruling = await settled(asked)
+        try:
+            ruling = await settled(asked)
+        except defer.CancelledError:
+            if not self._too_late(event):
+                raise
+            return TOO_LATE  # the peer is gone, and with it the questions about it
         self._teller.said(stage, ruling)
         if ruling.delay:
             await task.deferLater(self._reception.clock, ruling.delay, lambda: None)

@@ -12,6 +12,7 @@ Failed                                `Fail`
 Deferred, before the end of life      `Wait`; `told` once, when `warn_after` has passed
 Deferred, after it                    `Fail` with 4.4.7 made permanent (RFC 3463 §3.5: delivery time expired)
 Deferred with `local`, at any time    `Wait`, not counted as an attempt, never warned of
+Held, Discarded                       `Keep`, `Drop`: a policy wants that
 ====================================  ====================================================================
 
 Age is given, not computed here: a clock that leaps by days must not return the mail (`mta.relay.settler`).
@@ -22,12 +23,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
+from mta.mail.outcome import Deferred, Delivered, Discarded, Failed, Held, Outcome
 from mta.mail.queueid import Chance
 from mta.mail.reason import Reason
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
-from mta.spool.port import Change, Ended, QueuedRecipient, Retry
+from mta.spool.port import Change, Ended, QueuedRecipient, Retry, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,34 @@ class Wait:
         return Retry(number, self.due, self.outcome.reason, counted=not self.outcome.local, warned=self.told)
 
 
-Step = Finish | Fail | Wait
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Held: not tried until it is released."""
+
+    outcome: Held
+    now: float
+
+    told: ClassVar[bool] = False
+
+    def change(self, number: int, unreported: Reason | None = None) -> Change:
+        """What the spool records of recipient `number`."""
+        return Retry(number, self.now, self.outcome.reason, counted=False, state=State.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Discarded: ended, and nobody is told."""
+
+    outcome: Discarded
+
+    told: ClassVar[bool] = False
+
+    def change(self, number: int, unreported: Reason | None = None) -> Change:
+        """What the spool records of recipient `number`."""
+        return Ended(number, self.outcome.reason)
+
+
+Step = Finish | Fail | Wait | Keep | Drop
 
 
 def interval(attempts: int, settings: QueueSettings, chance: Chance) -> float:
@@ -89,6 +117,10 @@ def next_step(
         return Finish(outcome)
     if isinstance(outcome, Failed):
         return Fail(outcome)
+    if isinstance(outcome, Held):
+        return Keep(outcome, now)
+    if isinstance(outcome, Discarded):
+        return Drop(outcome)
     due = now + interval(recipient.attempts + 1, settings, chance)
     if outcome.local:
         return Wait(outcome, due, told=False)

@@ -26,7 +26,7 @@ from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.relay.bounce import Bouncer
-from mta.relay.schedule import Fail, Finish, Step, Wait, next_step
+from mta.relay.schedule import Drop, Fail, Finish, Keep, Step, Wait, next_step
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
 from mta.spool.port import Message, QueuedMessage, QueuedRecipient, Spool, SpoolSuspect
@@ -42,6 +42,8 @@ _KINDS: Mapping[type[Step], tuple[Kind, Level]] = {
     Finish: (Kind.RECIPIENT_DELIVERED, Level.INFO),
     Fail: (Kind.RECIPIENT_FAILED, Level.NOTICE),
     Wait: (Kind.RECIPIENT_DEFERRED, Level.INFO),
+    Keep: (Kind.MESSAGE_HELD, Level.NOTICE),
+    Drop: (Kind.RECIPIENT_ENDED, Level.NOTICE),
 }
 
 

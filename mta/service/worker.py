@@ -56,6 +56,8 @@ from mta.receive.session import ReceivingSession
 from mta.receive.smtpd import Smtpd
 from mta.relay.bounce import Bouncer
 from mta.relay.local import LocalDelivery
+from mta.relay.policed import PolicedDelivery
+from mta.relay.port import Delivery
 from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
 from mta.service.clock import within
@@ -200,8 +202,8 @@ class Worker:
         )
         self._relay = RelayQueue(
             self._spool,
-            LocalDelivery(self._store, lambda: self.current().directory, self._pools.large),
-            self._remote,
+            self._policed(LocalDelivery(self._store, lambda: self.current().directory, self._pools.large)),
+            self._policed(self._remote),
             bouncer,
             lambda: self.current().queue,
             settings.relay.connections_per_destination,
@@ -209,6 +211,9 @@ class Worker:
             reactor,
             chance,
         )
+
+    def _policed(self, delivery: Delivery) -> PolicedDelivery:
+        return PolicedDelivery(delivery, lambda: self._policies.chain, self._journal)
 
     def _build_policies(self) -> Policies:
         directory = f"{self._settings.state}/policy"

@@ -219,11 +219,29 @@ def test_a_peer_that_goes_away_leaves_no_question_behind(tmp_path: Path) -> None
     post = Checked(settings_with(tmp_path))
     talk = post.session()
     post.mail("a@silent.example", "a@silent.example", b"x" * MEMORY_MAXIMUM + b"\r\n", talk=talk)
+    ended: list[object] = []
+    assert talk.waiting is not None
+    talk.waiting.addBoth(ended.append)
     talk.session.lost(Reason("gone"))
+    assert ended == [None], "that the questions end is no fault"
     post.clock.advance(100)
     assert all(each.called for each in post.resolver.silent)
     assert post.simulated.files("/state/staging") == {}
     assert post.spool.page() == []
+
+
+def test_a_peer_that_goes_away_while_policies_wait_is_no_fault(tmp_path: Path) -> None:
+    """A policy that waits for what is asked about the peer ends with the peer, and nobody calls that a bug."""
+    post = Checked(settings_with(tmp_path))
+    post.chain = Chain([Rule(lambda _: None, frozenset({Stage.RCPT}))])
+    talk = post.session()
+    talk.send(b"MAIL FROM:<a@silent.example>\r\n")
+    assert talk.send(b"RCPT TO:<bob@example.test>\r\n") == b""
+    ended: list[object] = []
+    assert talk.waiting is not None
+    talk.waiting.addBoth(ended.append)
+    talk.session.lost(Reason("gone"))
+    assert ended == [None]
 
 
 # Ours
