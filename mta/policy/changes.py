@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mta.message.header import Field, fields
 from mta.policy.verdict import AddHeader, ChangeHeader
 
-_LINE_END = re.compile(r"(?:\r\n|\r|\n)[ \t]*")
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")
 PIECE = 64 * 1024
 """Octets given at once (`mta.policy.facts.Body`)."""
@@ -46,8 +46,10 @@ def field_octets(name: str, value: str) -> bytes:
     """Make one field with its CRLF. Raises ValueError for a name that is none."""
     if not is_field_name(name):
         raise ValueError(f"{name!r} is no field name")
-    lines = [line for line in _LINE_END.split(value.replace("\0", "")) if line.strip()]
-    folded = "\r\n\t".join(lines)
+    first, *rest = _LINE_END.split(value.replace("\0", ""))
+    # a fold keeps its own white space: a signer has signed it
+    folds = [line if line[0] in " \t" else "\t" + line for line in rest if line.strip()]
+    folded = "\r\n".join([first, *folds])
     return f"{name}: {folded}\r\n".encode("utf-8", "surrogateescape")
 
 

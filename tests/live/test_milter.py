@@ -116,6 +116,14 @@ def test_clamav_refuses_a_virus(virus_filter: str) -> None:
     assert outcomes[2].content.endswith(BODY)
 
 
+def test_a_field_that_is_longer_than_libmilter_takes(virus_filter: str) -> None:
+    """A field of 100,000 octets is told cut, which libmilter bears, and stored whole."""
+    content = b"To: " + b"x" * 100_000 + b"\r\n" + HEAD + b"\r\nHello.\r\n"
+    [outcome] = ask([milter("clamav", virus_filter)], Message(content))
+    assert outcome.reply.startswith("250")
+    assert outcome.content.startswith(b"To: " + b"x" * 100_000 + b"\r\n" + HEAD)
+
+
 @pytest.mark.parametrize(
     ("on_infected", "kind"), [("Quarantine", "Hold"), ("Blackhole", "Discard"), ("Defer", "Defer")]
 )

@@ -62,6 +62,12 @@ def test_no_value_leaves_its_place(value: str) -> None:
     assert octets.count(b"\n") == octets.count(b"\r\n") == octets.count(b"\r")
 
 
+def test_folds_keep_their_white_space() -> None:
+    """A value that is folded already stays octet for octet, whichever line ends it has; what is no fold becomes one."""
+    assert field_octets("A", "1;\n  2;\r\n\t 3\n4") == b"A: 1;\r\n  2;\r\n\t 3\r\n\t4\r\n"
+    assert field_octets("A", "\n 1\n \n 2\n") == b"A: \r\n 1\r\n 2\r\n"
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a\r\nb", "é", "x" * 201])
 def test_what_is_no_field_name_is_refused(name: str) -> None:
     """A name with a blank, a colon, a line end or no character is no name."""

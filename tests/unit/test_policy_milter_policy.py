@@ -22,6 +22,7 @@ from mta.policy.milter.conversation import Identity
 from mta.policy.milter.packet import Packet
 from mta.policy.milter.policy import Milter
 from mta.policy.milter.session import CHUNK
+from mta.policy.port import KeepsSessions, Stops
 from mta.policy.verdict import (
     AddHeader,
     AddRecipient,
@@ -810,6 +811,8 @@ def test_a_policy_by_its_name() -> None:
     milter = World().milter
     assert milter.name == "filter"
     assert milter.stages == set(STAGES) - {Stage.HEADERS}
+    assert isinstance(milter, KeepsSessions)
+    assert isinstance(milter, Stops)
 
 
 # Several
