@@ -184,8 +184,14 @@ class MessageCheck:
         await session.settled()
         dkim: tuple[Dkim, ...] = ()
         if self._dkim is not None:
-            late = (Dkim(DkimResult.TEMPERROR, "", "", _LATE),)
-            dkim = treat_body_length(await until(seconds, self._dkim.finish(), late), self._settings)
+            # At the deadline each signature keeps what is known of it: one whose name server is silent must not hide
+            # what the others say, nor that none of them is the author's.
+            deadline = self._verifier.clock.callLater(seconds, self._dkim.cancel)
+            try:
+                dkim = treat_body_length(await self._dkim.finish(), self._settings)
+            finally:
+                if deadline.active():
+                    deadline.cancel()
         arc = None
         if self._arc is not None:
             late_arc = Arc(ArcResult.FAIL, Reason(_LATE.text, "RFC 8617 §5.2.1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from mta.policy.verdict import AddHeader, ReplaceBody
 from mta.receive.staging import MEMORY_MAXIMUM
 from mta.settings.directory import Directory
 from mta.settings.dkim import DkimKey, read_keys
-from mta.settings.mailauth import MailauthSettings
+from mta.settings.mailauth import MailauthDeadlines, MailauthSettings
 from mta.settings.sections import Settings
 from mta.spool.port import StagedContent
 from tests.doubles.dkim_keys import ed25519_pem, rsa_pem
@@ -170,6 +171,20 @@ def test_a_name_server_that_does_not_answer_is_no_reason_to_refuse(tmp_path: Pat
     assert talk.more().startswith(code)
     assert str(post.checked()["dmarc"]).startswith("temperror")
     assert not any(not each.called for each in post.resolver.silent), "no question is left behind"
+
+
+def test_a_signature_of_a_silent_domain_does_not_save_a_spoof(tmp_path: Path) -> None:
+    """At the deadline every signature keeps its own result: a key of somebody else that never comes changes nothing."""
+    deadlines = MailauthDeadlines(message=5.0)
+    zone = ZONE + "sel._domainkey.slow.example TXT !SILENT\n"
+    post = Checked(settings_with(tmp_path, MailauthSettings(deadlines=deadlines)), zone)
+    body = base64.b64encode(hashlib.sha256(b"body\r\n").digest())
+    signature = b"DKIM-Signature: v=1; a=rsa-sha256; d=slow.example; s=sel; h=from; bh=" + body + b"; b=AAAA\r\n"
+    talk = post.session()
+    assert post.mail("a@example.org", "ceo@spoofed.example", head=signature, talk=talk) == b""
+    post.clock.advance(5)
+    assert talk.more().startswith(b"550 5.7.1 Rejected per DMARC policy for spoofed.example")
+    assert str(post.checked()["dkim"]).startswith("temperror sel._domainkey.slow.example")
 
 
 def test_mail_from_trusted_networks_is_not_checked(tmp_path: Path) -> None:
