@@ -67,13 +67,13 @@ def text_of(octets: bytes, charset: str) -> str:
 
 def _pieces(value: bytes) -> Iterator[str]:
     at = 0
-    charset, octets = "", b""
+    charset, octets = "", bytearray()
     for found in _WORD.finditer(value):
         between = value[at : found.start()]
         name = found[1].partition(b"*")[0].decode("ascii").lower()
         if octets and (name != charset or not _BLANKS.fullmatch(between)):
-            yield text_of(octets, charset)
-            octets = b""
+            yield text_of(bytes(octets), charset)
+            octets.clear()
             # white space stays where it stands beside plain text
             if not _BLANKS.fullmatch(between):
                 yield between.decode("utf-8", "replace")
@@ -83,7 +83,7 @@ def _pieces(value: bytes) -> Iterator[str]:
         octets += _content(found[2], found[3])
         at = found.end()
     if octets:
-        yield text_of(octets, charset)
+        yield text_of(bytes(octets), charset)
     yield value[at:].decode("utf-8", "replace")
 
 

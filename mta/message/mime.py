@@ -123,8 +123,8 @@ class MimeParts:
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):
             return b""
-        end = buffer.find(b"\r\n\r\n", self._searched, HEAD_MAXIMUM + 4)
-        if end < 0 and len(buffer) < HEAD_MAXIMUM + 4:
+        end = buffer.find(b"\r\n\r\n", self._searched, HEAD_MAXIMUM + 2)
+        if end < 0 and len(buffer) < HEAD_MAXIMUM + 2:
             if not at_end:
                 self._searched = max(0, len(buffer) - 3)
                 return None
