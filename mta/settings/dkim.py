@@ -193,10 +193,7 @@ def changed(key: DkimKey, state: KeyState, now: float, replaces: tuple[str, ...]
     if replaces:
         lines += f"replaces: {', '.join(replaces)}\n"
     start = _boundary(key.pem)
-    head = key.pem[:start]
-    if head and not head.endswith(b"\n"):
-        head += b"\n"
-    return head + lines.encode() + key.pem[start:]
+    return key.pem[:start] + lines.encode() + key.pem[start:]
 
 
 def _boundary(octets: bytes) -> int:

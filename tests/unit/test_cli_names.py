@@ -29,11 +29,12 @@ close.example  TXT   !CLOSE
 
 
 class Server:
-    """A name server in two threads; `asked` counts datagrams."""
+    """A name server in two threads; `asked` counts datagrams, the first `lost` of which are."""
 
     def __init__(self) -> None:
         self.zone = Zone.parse(ZONE)
         self.asked = 0
+        self.lost = 0
         self.tcp = socket.create_server(("127.0.0.1", 0))
         self.port = self.tcp.getsockname()[1]
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -49,6 +50,8 @@ class Server:
             if not octets:
                 return
             self.asked += 1
+            if self.asked <= self.lost:
+                continue
             answer = respond(self.zone, octets, tcp=False)
             if answer:
                 self.udp.sendto(answer, peer)
@@ -131,6 +134,15 @@ def test_a_silent_server_is_not_waited_for_again(server: Server) -> None:
     well = BlockingTransport(Endpoint("127.0.0.1", server.port), 0.05, 2)
     assert isinstance(finish(well.ask("sick.example", RecordType.TXT)), Failure)
     assert isinstance(finish(well.ask("a.example", RecordType.TXT)), Found)
+
+
+def test_a_lost_datagram_is_sent_again(server: Server) -> None:
+    """A server that answers the second try is asked the next question, too."""
+    server.lost = 1
+    transport = BlockingTransport(Endpoint("127.0.0.1", server.port), 0.2, 2)
+    for _ in range(2):
+        assert isinstance(finish(transport.ask("a.example", RecordType.TXT)), Found)
+    assert server.asked == 3
 
 
 def test_nobody_there() -> None:

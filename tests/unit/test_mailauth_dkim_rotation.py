@@ -149,7 +149,7 @@ def test_the_first_key_of_a_domain_signs_once_it_is_published() -> None:
 
 def test_algorithms_rotate_each_for_itself() -> None:
     """RSA and Ed25519 begin together; one whose record is published does not wait for the other."""
-    world = World()
+    world = World(settings=DkimSettings())
     world.add("a-rsa", rsa=True)
     world.add("b-ed")
     assert world.steps(begin=True) == [Make, Make]
@@ -349,6 +349,7 @@ def test_keys_that_replace_each_other_do_not_both_go() -> None:
     world.add("a", "signing: 2026-11-26\nreplaces: b\n")
     world.add("b", "signing: 2026-11-26\nreplaces: a\n")
     world.add("c", "signing: 2026-11-26\nreplaces: c\n")
+    assert [type(step) for step in plan(world.read(), DkimSettings(), NOON)] == [Retire, Wait]
     world.turn()
     assert sorted(state.value for state in world.states().values()) == ["retired", "signing", "signing"]
     assert world.states()["c"] is KeyState.SIGNING
