@@ -48,7 +48,6 @@ from mta.mailauth.canonical import (
     SignedFields,
     canonical_field,
     canonical_signature,
-    signed_octets,
 )
 from mta.mailauth.key import KeyFault
 from mta.mailauth.key_lookup import KeyLookup, KeyName
@@ -159,8 +158,8 @@ class ArcCheck:
         key = await self._keys.get(_key_name(signature))
         if isinstance(key, KeyFault):
             return _named(signature, key.reason)
-        chosen = self._head.select(signature.names, besides=signature.field)
-        if not verify(key.public, signed_octets(chosen, signature.field, signature.head_form), signature.signature):
+        octets = self._head.octets(signature.names, signature.field, signature.head_form)
+        if not verify(key.public, octets, signature.signature):
             return _named(signature, Reason("the head is not the one that was signed, or the key another", key.source))
         return None
 

@@ -60,10 +60,14 @@ def canonical_signature(field: Field, form: Canonicalization) -> bytes:
 
 
 class SignedFields:
-    """The fields of a message by name, for the choice that ``h=`` makes among them."""
+    """The fields of a message by name, for the choice that ``h=`` makes among them.
+
+    The canonical forms are kept: however many signatures cover a field, it is brought into each once.
+    """
 
     def __init__(self, fields: Iterable[Field]) -> None:
         self._by_name: dict[bytes, list[Field]] = {}
+        self._canonical: dict[tuple[int, Canonicalization], bytes] = {}
         for field in fields:
             self._by_name.setdefault(field.name, []).append(field)
 
@@ -88,6 +92,19 @@ class SignedFields:
             if at >= 0:
                 chosen.append(candidates[at])
         return chosen
+
+    def octets(self, names: Iterable[bytes], signature: Field, form: Canonicalization) -> bytes:
+        """Return what `signature` is computed over if it covers `names`, as `signed_octets` does."""
+        covered = [self._octets_of(field, form) for field in self.select(names, besides=signature)]
+        return b"".join(covered) + canonical_signature(signature, form)
+
+    def _octets_of(self, field: Field, form: Canonicalization) -> bytes:
+        # by identity, which a field keeps as long as it is in `_by_name`
+        key = id(field), form
+        found = self._canonical.get(key)
+        if found is None:
+            found = self._canonical[key] = canonical_field(field, form)
+        return found
 
 
 def signed_octets(signed: Iterable[Field], signature: Field, form: Canonicalization) -> bytes:

@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mta.mailauth.algorithm import PrivateKey, algorithm_of, sign
-from mta.mailauth.canonical import BodyHash, BodyHashes, Canonicalization, SignedFields, signed_octets
+from mta.mailauth.canonical import BodyHash, BodyHashes, Canonicalization, SignedFields
 from mta.mailauth.tags import append_base64, write_base64, write_tags
 from mta.message.header import Field, fields
 
-INSTANCES_MAXIMUM = 100
+INSTANCES_MAXIMUM = 20
 """Fields of one name that a signature covers, so that h= stays short whatever the message is."""
 
 FORM = Canonicalization.RELAXED
@@ -109,11 +109,10 @@ def sign_message(
     """
     signed = SignedFields(fields(head))
     names = policy.names(signed)
-    chosen = signed.select(name.lower().encode("ascii") for name in names)
-    return b"".join(_signature(signer, chosen, names, body, int(wall)) for signer in signers)
+    return b"".join(_signature(signer, signed, names, body, int(wall)) for signer in signers)
 
 
-def _signature(signer: Signer, chosen: Sequence[Field], names: Sequence[str], body: BodyHash, now: int) -> bytes:
+def _signature(signer: Signer, signed: SignedFields, names: Sequence[str], body: BodyHash, now: int) -> bytes:
     tags: list[tuple[str, str | Sequence[str]]] = [
         ("v", "1"),
         ("a", algorithm_of(signer.key).value),
@@ -126,5 +125,6 @@ def _signature(signer: Signer, chosen: Sequence[Field], names: Sequence[str], bo
         tags.append(("x", str(now + signer.valid_for)))
     tags += [("h", names), ("bh", write_base64(body.digest)), ("b", "")]
     field = write_tags("DKIM-Signature", tags)
-    octets = signed_octets(chosen, Field(b"dkim-signature", field), FORM)
+    covered = [name.lower().encode("ascii") for name in names]
+    octets = signed.octets(covered, Field(b"dkim-signature", field), FORM)
     return append_base64(field, sign(signer.key, octets))

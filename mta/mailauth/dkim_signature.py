@@ -156,7 +156,7 @@ def _identity(text: str, domain: str) -> str:
     local_part, at, name = text.rpartition("@")
     if not at or len(local_part) > LOCAL_PART_MAXIMUM:
         raise TagFault("i= is no identity")
-    name = domain_tag(name.strip(" \t"), "i", labels=2)
+    name = domain_tag(name, "i", labels=2)
     if name != domain and not name.endswith(f".{domain}"):
         raise TagFault("the domain of i= is not that of d=, nor below it", "RFC 6376 §6.1.1")
     return f"{local_part}@{name}"

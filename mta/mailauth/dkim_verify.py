@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from mta.dns.resolver import Resolver
 from mta.mail.reason import Reason
 from mta.mailauth.algorithm import verify
-from mta.mailauth.canonical import BodyHash, BodyHashes, SignedFields, signed_octets
+from mta.mailauth.canonical import BodyHash, BodyHashes, SignedFields
 from mta.mailauth.dkim_signature import DkimSignature, check_times, read_signature
 from mta.mailauth.key import Key, KeyFault
 from mta.mailauth.key_lookup import KeyLookup, KeyName
@@ -139,8 +139,8 @@ def _outcome(check: _Check, key: Key | KeyFault, head: SignedFields) -> tuple[Dk
         return key.result, key.reason
     if key.strict and signature.identity_domain != signature.domain:
         return DkimResult.PERMERROR, Reason("the key says t=s, and the domain of i= is not that of d=", key.source)
-    chosen = head.select(signature.names, besides=signature.field)
-    if not verify(key.public, signed_octets(chosen, signature.field, signature.head_form), signature.signature):
+    octets = head.octets(signature.names, signature.field, signature.head_form)
+    if not verify(key.public, octets, signature.signature):
         return DkimResult.FAIL, Reason("the head is not the one that was signed, or the key another", key.source)
     there, covered = head.count(b"from"), signature.names.count(b"from")
     if there > covered:

@@ -20,6 +20,8 @@ LENGTH_DIGITS = 76
 """Digits of l=."""
 TIME_DIGITS = 12
 """Digits of t= and x=."""
+NAMES_MAXIMUM = 1000
+"""Names in h=: each is work for us, and no message has so many fields that mean something."""
 
 _FIELD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]+")
 
@@ -76,8 +78,10 @@ def methods_tag(text: str) -> None:
 
 def names_tag(words: Iterable[str]) -> tuple[bytes, ...]:
     """Read the words of h=; gives them in lower case. Raises TagFault."""
-    names = []
+    names: list[bytes] = []
     for word in words:
+        if len(names) == NAMES_MAXIMUM:
+            raise TagFault(f"h= has more than {NAMES_MAXIMUM} names", "mta.mailauth")
         if not _FIELD_NAME.fullmatch(word):
             raise TagFault("h= has a word that is no field name")
         names.append(word.lower().encode("ascii"))

@@ -18,6 +18,7 @@ from mta.mailauth.canonical import (
     SignedFields,
     canonical_field,
     canonical_signature,
+    signed_octets,
 )
 from mta.message.header import Field, fields
 
@@ -216,6 +217,18 @@ def test_signature_never_chooses_itself() -> None:
         assert [one.raw for one in selected] == [HEAD[each].raw for each in rest]
     twins = [field(b"X: 1\r\n"), field(b"X: 1\r\n")]
     assert SignedFields(twins).select([b"x", b"x"], besides=twins[1]) == [twins[0]]
+
+
+def test_octets_of_a_signature() -> None:
+    """What a signature is computed over is the chosen fields, then itself, in the form asked for, time after time."""
+    signature = field(b"X: h=x:x:a; b=y\r\n")
+    head = SignedFields([*HEAD, signature])
+    for _ in range(2):
+        assert head.octets([b"x", b"a"], signature, RELAXED) == b"x:4\r\na:2\r\nx:h=x:x:a; b="
+        assert head.octets([b"x", b"x"], signature, SIMPLE) == b"X : 4\r\nx: 3\r\nX: h=x:x:a; b="
+        assert head.octets([b"x"], HEAD[4], SIMPLE) == b"X: h=x:x:a; b=y\r\nX : 4"
+    chosen = head.select([b"x", b"a"], besides=signature)
+    assert signed_octets(chosen, signature, RELAXED) == head.octets([b"x", b"a"], signature, RELAXED)
 
 
 def test_count() -> None:

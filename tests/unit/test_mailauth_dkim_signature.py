@@ -8,6 +8,7 @@ from mta.mailauth.algorithm import Algorithm
 from mta.mailauth.canonical import Canonicalization
 from mta.mailauth.dkim_signature import SKEW, DkimSignature, check_times, read_signature
 from mta.mailauth.result import Dkim, DkimResult
+from mta.mailauth.signature_tags import NAMES_MAXIMUM
 from mta.message.header import Field
 
 SIMPLE, RELAXED = Canonicalization.SIMPLE, Canonicalization.RELAXED
@@ -121,6 +122,7 @@ def test_required_tags(tag: str) -> None:
         ({"i": "example.org"}, "i= is no identity"),
         ({"i": "x" * 257 + "@example.org"}, "i= is no identity"),
         ({"i": "joe@"}, "i= is no domain name"),
+        ({"i": "joe@ example.org"}, "i= is no domain name"),
         ({"i": "joe@example.com"}, "the domain of i= is not that of d=, nor below it"),
         ({"i": "joe@notexample.org"}, "the domain of i= is not that of d=, nor below it"),
         ({"i": "joe@org.example"}, "the domain of i= is not that of d=, nor below it"),
@@ -181,6 +183,14 @@ def test_times(tags: dict[str, str], wall: float, expected: DkimResult | None) -
     found = check_times(sound(**tags), wall)
     assert (found.result if found else None) is expected
     assert found is None or found.domain == "example.org"
+
+
+def test_many_names() -> None:
+    """h= may have as many names as a message could need, and not more."""
+    assert len(sound(h="from" + ":x" * (NAMES_MAXIMUM - 1)).names) == NAMES_MAXIMUM
+    fault = read(h="from" + ":x" * NAMES_MAXIMUM)
+    assert isinstance(fault, Dkim)
+    assert fault.reason.text == "h= has more than 1000 names"
 
 
 def test_long_local_part() -> None:
