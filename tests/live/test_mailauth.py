@@ -81,6 +81,14 @@ route = [
 ]
 """
 
+TELLING = """
+from mta.policy.script_api import add_header
+
+def message(facts):
+    results = [f"dkim={each.result}" for each in facts.authentication.dkim]
+    return add_header("X-Told", " ".join([f"{facts.service} {facts.body_size}", *results]))
+"""
+
 AWKWARD = {
     "eight-bit": "Grüße, 今日は\r\n".encode() + b"\xff\xfe\x80 not UTF-8\r\n",
     "dots": b".\r\n..\r\n. one\r\n...\r\nend.\r\n.\r\n",
@@ -135,10 +143,14 @@ def names(place: Path, key: Key) -> Iterator[NameServer]:
 
 
 @pytest.fixture(scope="module")
-def second(place: Path, names: NameServer) -> Iterator[Daemon]:
+def second(place: Path, names: NameServer, sink: Sink) -> Iterator[Daemon]:
     """A server elsewhere that checks what comes and believes seals of example.test."""
     daemon = Daemon(place / "second", domain="second.test")
     write(daemon, CHECKS.format(names=names.port) + 'arc_sealers = ["example.test"]\n')
+    write(daemon, ROUTES.format(sink=sink.port, second=daemon.mx_port))
+    script = daemon.settings_file.parent / "policy/told.py"
+    script.parent.mkdir()
+    script.write_text(TELLING)
     daemon.start()
     yield daemon
     daemon.stop()
@@ -262,7 +274,39 @@ def test_what_alice_submits_verifies_with_us(ours: Daemon, second: Daemon) -> No
     [said] = re.findall(r' dkim="((?:[^"\\]|\\.)*)"', checked)
     assert re.findall(r"(\w+) [\w-]+\._domainkey\.example\.test:", said) == ["pass", "pass"], said
     assert 'dmarc="pass example.test' in checked
-    assert stored.count(b"dkim=pass") == 2
+    assert stored.count(b"\tdkim=pass") == 2
+    told = b"X-Told: mx %d dkim=pass dkim=pass\r\n" % len(b"".join(AWKWARD.values()))
+    assert told in stored, "a script that was there at the start knows it too"
+
+
+def test_keys_sign_once_they_are_published(second: Daemon, sink: Sink, names: NameServer) -> None:
+    """`mta dkim keygen` makes keys that sign nothing yet; once the name server shows them, `mta dkim rotate` has the
+    running server sign with them, instead of those before.
+    """
+    config = ["--config", str(second.settings_file)]
+
+    def signed_by(subject: str) -> list[bytes]:
+        submit(second, "dave@sink.test", message(subject, sender="alice@second.test"))
+        token = f"Subject: {subject}\r\n".encode()
+        [got] = eventually(lambda: [each for each in sink.received if token in each.content], f"{subject} in the sink")
+        assert b"\r\nX-Told: smtpd 8\r\n" in got.content, "policies come first, signatures cover what they did"
+        number = got.content.count(b"\r\nDKIM-Signature:")
+        assert all(dkim.DKIM(got.content).verify(each, in_name_server(names)) for each in range(number))
+        return sorted(re.findall(rb"\bs=([\w-]+);", got.content))
+
+    names.add(published.zone_text for published in keys(second))
+    before = signed_by("before")
+    assert len(before) == 2
+    second.mta("dkim", "keygen", "second.test", "--algorithm", "both", "--selector", "late", *config, check=True)
+    assert signed_by("made") == before
+    waits = second.mta("dkim", "rotate", "second.test", *config, check=True).stdout
+    assert waits.count("waits for its record") == 2, waits
+    assert signed_by("unpublished") == before
+    names.add(published.zone_text for published in keys(second) if published.name.startswith("late-"))
+    signs = second.mta("dkim", "rotate", "second.test", *config, check=True).stdout
+    assert signs.count("signs from now on") == 2, signs
+    assert "The daemon has reloaded" in signs
+    assert signed_by("published") == [b"late-ed", b"late-rsa"], signs
 
 
 @pytest.mark.parametrize("canonicalization", [b"relaxed", b"simple"])
@@ -402,14 +446,18 @@ def test_a_milter(ours: Daemon) -> None:
 
 
 SCRIPT = """
+import os
 from mta.policy.script_api import reject
 
 def rcpt(facts):
     if facts.sender == "loop@peer.test":
-        while True:
-            pass  # for ever
+        while True: pass
     if facts.sender == "crash@peer.test":
         return 1 / 0
+    if facts.sender == "hog@peer.test":
+        return bytes(1 << 30)
+    if facts.sender == "die@peer.test":
+        os.kill(os.getpid(), 9)
     if facts.spf.result == "pass" and facts.sender.startswith("nosy@"):
         return reject("Not from you", reason="nosy people")
 """
@@ -436,32 +484,47 @@ def test_a_script_refuses(ours: Daemon, script: Path) -> None:
     assert line_of(script, "Not from you") in refused
 
 
-def test_a_script_that_never_ends(ours: Daemon, script: Path) -> None:
-    """It defers with 451 and the log names function, file and line; the next session is served."""
-    code, text = recipient_of(ours, "loop@peer.test")
-    assert (code, text[:6]) == (451, b"4.7.1 ")
-    refused = logged(ours, "recipient.refused", "sender=loop@peer.test")
-    assert " in rcpt()" in refused
-    assert re.search(rf"{re.escape(str(script))}:[678]\b", refused), refused
-    assert recipient_of(ours, "fine@peer.test")[0] == 250
-    assert recipient_of(ours, "nosy@peer.test")[0] == 550
-
-
-def test_a_script_that_raises(ours: Daemon, script: Path) -> None:
-    """It defers with 451 and the log names the exception and its line; the same session goes on."""
+@pytest.mark.parametrize(
+    ("sender", "line", "why"),
+    [
+        ("loop@peer.test", "while True", "1 s"),
+        ("crash@peer.test", "1 / 0", "ZeroDivisionError"),
+        ("hog@peer.test", "bytes(1 << 30)", "MemoryError"),
+        ("die@peer.test", "def rcpt", "SIGKILL"),
+    ],
+)
+def test_a_script_that_fails(ours: Daemon, script: Path, sender: str, line: str, why: str) -> None:
+    """Whether it never ends, raises, takes memory without bound or dies, it defers with 451, and the log says what
+    went wrong in which function, file and line; the session goes on, and the next one is served.
+    """
     with peer(ours) as client:
         client.ehlo()
-        client.mail("crash@peer.test")
-        assert client.rcpt("bob@example.test")[0] == 451
+        client.mail(sender)
+        code, text = client.rcpt("bob@example.test")
+        assert (code, text[:6]) == (451, b"4.7.1 ")
         client.rset()
         client.mail("fine@peer.test")
         assert client.rcpt("bob@example.test")[0] == 250
-    refused = logged(ours, "recipient.refused", "sender=crash@peer.test")
-    assert "ZeroDivisionError" in refused
-    assert line_of(script, "1 / 0") in refused
+    refused = logged(ours, "recipient.refused", f"sender={sender}", str(script))
+    assert why in refused
+    assert " in rcpt()" in refused
+    assert refused.endswith(f" source={line_of(script, line)}")
+    assert recipient_of(ours, "nosy@peer.test")[0] == 550
 
 
-def test_a_script_that_cannot_be_read(ours: Daemon, script: Path) -> None:
+def test_a_session_keeps_the_policies_that_it_began_with(ours: Daemon, script: Path) -> None:
+    """A reload while a session is open counts for the next one."""
+    with peer(ours) as client:
+        client.ehlo()
+        script.write_text(SCRIPT.replace("nosy@", "other@"))
+        assert ours.reload().returncode == 0
+        assert recipient_of(ours, "nosy@peer.test")[0] == 250
+        assert recipient_of(ours, "other@peer.test")[0] == 550
+        client.mail("nosy@peer.test")
+        assert client.rcpt("bob@example.test")[0] == 550
+
+
+def test_a_script_that_is_no_python(ours: Daemon, script: Path) -> None:
     """A reload refuses it, naming file and line, and what was in force stays in force."""
     script.write_text("def rcpt(facts):\n    return (\n")
     refused = ours.reload()
