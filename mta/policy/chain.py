@@ -216,18 +216,20 @@ class _Asking:
         """Take what a policy says; whether that decides the stage."""
         if opinion is None:
             return False
-        for verdict in opinion if isinstance(opinion, Sequence) else (opinion,):
-            self._said.append(Said(policy, verdict))
-            match verdict:
-                case Tag():
-                    self.facts = replace(self.facts, tags=self.facts.tags | {verdict.name})
-                case AddHeader() | ChangeHeader():
-                    self.facts = replace(self.facts, head=changed_head(self.facts.head, [verdict]))
-                case ReplaceBody():
-                    self.facts = replace(self.facts, body=MemoryBody(verdict.body))
-            if isinstance(verdict, _DECIDES):
-                return True
-        return False
+        verdicts = opinion if isinstance(opinion, Sequence) else (opinion,)
+        decided = next((place for place, each in enumerate(verdicts, 1) if isinstance(each, _DECIDES)), 0)
+        verdicts = verdicts[:decided] if decided else verdicts
+        self._said += [Said(policy, verdict) for verdict in verdicts]
+        tags = {verdict.name for verdict in verdicts if isinstance(verdict, Tag)}
+        changes = [verdict for verdict in verdicts if isinstance(verdict, AddHeader | ChangeHeader)]
+        bodies = [verdict for verdict in verdicts if isinstance(verdict, ReplaceBody)]
+        if tags:
+            self.facts = replace(self.facts, tags=self.facts.tags | tags)
+        if changes:  # together: a filter may make a thousand, and each alone would divide the whole head anew
+            self.facts = replace(self.facts, head=changed_head(self.facts.head, changes))
+        if bodies:
+            self.facts = replace(self.facts, body=MemoryBody(bodies[-1].body))
+        return bool(decided)
 
     def ruling(self) -> Ruling:
         return Ruling(tuple(self._said), self.facts) if self._said else NOTHING

@@ -3,8 +3,8 @@
 =================  ==================================  ================================================================
 verdict            decides                             what comes of it
 =================  ==================================  ================================================================
-`Accept`           the stage                           no further policy is asked at this stage; the rules of the service
-                                                       (recipients that exist, no relaying) hold all the same
+`Accept`           the stage                           no further policy is asked at this stage; the rules of the
+                                                       service (recipients that exist, no relaying) hold all the same
 `Reject`           the command, at connect the         5xx
                    session; at the end the message
 `Defer`            likewise                            4xx: the sender tries again
