@@ -26,8 +26,11 @@ from mta.policy.port import Policy
 from mta.policy.script import Script
 from mta.policy.script_file import ScriptFile, read_scripts
 from mta.policy.script_process import SystemProcesses
+from mta.policy.size import SizeOf
+from mta.settings.directory import Directory
 from mta.settings.problem import Problem, SettingsRefused, quoted
 from mta.settings.sections import Settings
+from mta.settings.values import fold_domain
 
 
 class Policies:
@@ -87,7 +90,7 @@ class Policies:
 
     def _make(self, settings: Settings, scripts: Sequence[ScriptFile]) -> list[Policy]:
         policy, ports = settings.policy, self._ports
-        made: list[Policy] = built_in(policy, ports, self._remembered)
+        made: list[Policy] = built_in(policy, ports, self._remembered, _size_of(settings.directory))
         processes = SystemProcesses(self._reactor)
         made += [Script(each, policy.scripts, processes, ports.clock, self._printed) for each in scripts]
         identity = Identity(settings.hostname, f"mta {__version__}")
@@ -98,3 +101,9 @@ class Policies:
 
     def _printed(self, policy: str, line: str) -> None:
         self._journal.note(Kind.POLICY_PRINTED, Reason(line, policy), policy=policy)
+
+
+def _size_of(directory: Directory) -> SizeOf | None:
+    """Give the bound that the domain of a mailbox sets; None where no domain sets one."""
+    sizes = {name: domain.message_size for name, domain in directory.domains.items() if domain.message_size}
+    return (lambda mailbox: sizes.get(fold_domain(mailbox.domain))) if sizes else None

@@ -89,6 +89,8 @@ class Domain:
     """What every other local-part leads to, where ``aliases`` has a ``*``."""
     separator: str = "+"
     """What divides a user name from a subaddress (RFC 5233 §1.1); empty: nothing does."""
+    message_size: int | None = None
+    """Octets of the largest message for its mailboxes; None: what ``[limits]`` says."""
     dkim: tuple[DkimKey, ...] = ()
     """Its DKIM keys in every state, in the order of their selectors."""
 

@@ -323,7 +323,16 @@ class _Following:
             addresses[name] = self._alias(draft, name, ()).local()
         catch_all = addresses.pop(CATCH_ALL, None)
         accounts = tuple(draft.users.values())
-        return Domain(draft.name, draft.path, addresses, accounts, catch_all, draft.settings.separator, draft.dkim)
+        return Domain(
+            draft.name,
+            draft.path,
+            addresses,
+            accounts,
+            catch_all,
+            draft.settings.separator,
+            draft.settings.message_size,
+            draft.dkim,
+        )
 
     def _user(self, account: Account) -> _Found:
         return _Found({account: None}, {}, {Reason(f"{account.login} is a user", account.source): None})

@@ -372,6 +372,8 @@ class DomainSettings:
 
     separator: Separator = "+"
     """What divides a user name from a subaddress, ``alice+list`` (RFC 5233 §1.1); ``""``: nothing does."""
+    message_size: Annotated[Octets, Within(1)] | None = None
+    """Largest message for its mailboxes, ``"10M"``, below that of ``[limits]``; more gets 552 5.3.4 (RFC 1870 §6)."""
     senders: Mapping[str, tuple[Senders, ...]] = field(default_factory=dict)
     """Addresses a user may send as beside those that lead to it:
     ``alice = ["news@example.net", "*@example.org"]``."""
