@@ -92,7 +92,6 @@ class Early:
             if not facts.rehearsal:
                 self._acquaintances.waited(facts.session, network_of(facts.address))
             return None
-        # After STARTTLS it says EHLO again, and is not early any more
         self._acquaintances.gone(facts.session)
         why = Reason("talked before the greeting", "RFC 5321 §3.1")
         if self._settings.action == "tag":

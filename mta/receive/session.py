@@ -96,6 +96,8 @@ class ReceivingSession:
         self._event: Event | None = None
         """The last one."""
         self._gone = False
+        self._tags: frozenset[str] = frozenset()
+        """What policies said of the connection."""
         self._chain = reception.policies()
         self._chain.enter()
         self._check = reception.check(peer.address) if rules.checks else None
@@ -112,7 +114,11 @@ class ReceivingSession:
         return _ANSWERS[type(event)](self, event)
 
     def secured(self, tls: TlsInfo | None, reason: Reason | None) -> None:
-        """Note a handshake that failed; after one that succeeded everything learnt before is void (RFC 3207 §4.2)."""
+        """Note a handshake that failed; after one that succeeded everything learnt before is void (RFC 3207 §4.2).
+
+        What policies said of the connection itself holds, and so does that the peer talked before it was greeted: no
+        mark is washed off by STARTTLS.
+        """
         peer = self._teller.conversation.peer
         if tls is None:
             self._reception.journal.note(
@@ -120,7 +126,8 @@ class ReceivingSession:
             )
             return
         self._drop()
-        conversation = self._teller.conversation = Conversation(peer)
+        early = self._teller.conversation.early
+        conversation = self._teller.conversation = Conversation(peer, early=early, tags=self._tags)
         self._session.offer = self._rules.offer(conversation)
 
     def lost(self, reason: Reason) -> None:
@@ -154,7 +161,7 @@ class ReceivingSession:
     def _greet(self, ruling: Ruling) -> Answer:
         # A peer that waits for its greeting, as RFC 5321 §3.1 has it, has said nothing by now.
         self._teller.conversation.early = self._session.buffered > 0
-        self._teller.conversation.tags |= ruling.tags
+        self._teller.conversation.tags = self._tags = ruling.tags
         if ruling.refusal is not None:
             return self._teller.refused(Kind.SESSION_REFUSED, refusal(ruling.refusal), service=self._rules.name)
         return reply(220, None, f"{self._reception.settings.hostname} ESMTP")

@@ -105,6 +105,28 @@ def test_a_refusal_becomes_the_reply_of_its_stage(tmp_path: Path, stage: Stage, 
     assert any(event.reason == WHY and event.fields.get("reply") for event in post.journal.events)
 
 
+def test_tls_washes_no_mark_off(tmp_path: Path) -> None:
+    """Tags of the connection, and that the peer talked before its greeting, hold after STARTTLS; what was said of its
+    first EHLO does not.
+    """
+    waiting: defer.Deferred[Opinion] = defer.Deferred()
+
+    def says(facts: Facts) -> Answer:
+        return waiting if facts.stage is Stage.CONNECT else Tag(WHY, f"said-{facts.helo}")
+
+    post, rule = post_with(tmp_path, says, Stage.CONNECT, Stage.HELO)
+    talk = post.session(hello=False)
+    talk.send(b"EHLO first.example\r\nSTARTTLS\r\n")
+    waiting.callback(Tag(WHY, "listed"))
+    talk.more()
+    talk.core.tls_started()
+    talk.session.secured(post.session(tls=True, hello=False).peer.tls, None)
+    talk.send(b"EHLO second.example\r\nMAIL FROM:<>\r\n")
+    first, second = [facts for facts in rule.asked if facts.stage is Stage.HELO]
+    assert (first.early, second.early) == (True, True)
+    assert (first.tags, second.tags) == ({"listed"}, {"listed"})
+
+
 @pytest.mark.parametrize("code", [554, 421])
 def test_a_refused_connection_gets_no_greeting(tmp_path: Path, code: int) -> None:
     """At connect a refusal stands in place of the greeting."""
