@@ -15,6 +15,8 @@ from mta.smtp import status
 from mta.smtp.reply import reply
 from mta.smtp.status import Status
 
+UNANSWERED = "A local policy could not be asked; try again later"
+
 
 def reject(stage: Stage, text: str, reason: Reason, meaning: Status = status.REFUSED) -> Reject:
     """Refuse for good."""
@@ -24,6 +26,12 @@ def reject(stage: Stage, text: str, reason: Reason, meaning: Status = status.REF
 def defer(stage: Stage, text: str, reason: Reason, meaning: Status = status.REFUSED) -> Defer:
     """Refuse for now."""
     return Defer(reason, reply(421 if stage is Stage.CONNECT else 450, meaning.transient(), text))
+
+
+def unanswered(stage: Stage, reason: Reason) -> Defer:
+    """Refuse for now, since a policy of the administrator's could not be asked or gave no answer: 451 4.7.1."""
+    code = 421 if stage is Stage.CONNECT else 451
+    return Defer(reason, reply(code, status.REFUSED.transient(), UNANSWERED))
 
 
 def hang_up(text: str, reason: Reason) -> Defer:

@@ -36,12 +36,11 @@ from twisted.internet.interfaces import IReactorTime
 from mta.mail.reason import Reason
 from mta.policy import facts_json, verdict_json
 from mta.policy.facts import Facts, Stage
+from mta.policy.refusal import unanswered
 from mta.policy.script_file import ScriptFile
 from mta.policy.script_process import Fault, Processes, Raw, ScriptProcess
 from mta.policy.verdict import Defer, Opinion
 from mta.settings.script import ScriptSettings
-from mta.smtp import status
-from mta.smtp.reply import reply
 
 FREE_DEATHS = 3
 """Processes that may die one after the other, without an answer in between, before there is a rest."""
@@ -49,8 +48,6 @@ FIRST_REST = 1.0
 """Seconds."""
 LONGEST_REST = 60.0
 """Seconds."""
-
-FAULT = reply(451, status.REFUSED.transient(), "A local policy could not be asked; try again later")
 
 _STOPPED = Fault("it has been stopped and was not asked")
 
@@ -176,7 +173,7 @@ class Script:
 
     def _defer(self, stage: Stage, fault: Fault) -> Defer:
         source = self._source(stage, {"line": fault.line})
-        return Defer(Reason(f"{fault.text} in {stage.value}()", source), FAULT)
+        return unanswered(stage, Reason(f"{fault.text} in {stage.value}()", source))
 
     def _resting(self) -> Fault:
         seconds = self._rests_until - self._clock.seconds()

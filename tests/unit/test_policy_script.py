@@ -11,7 +11,7 @@ from twisted.internet import defer, task
 from mta.mail.reason import Reason
 from mta.policy.changes import MemoryBody
 from mta.policy.facts import Facts, Stage
-from mta.policy.script import FAULT, FIRST_REST, FREE_DEATHS, LONGEST_REST, Script
+from mta.policy.script import FIRST_REST, FREE_DEATHS, LONGEST_REST, Script
 from mta.policy.script_file import ScriptFile
 from mta.policy.verdict import Accept, Defer, Tag
 from mta.settings.script import ScriptSettings
@@ -21,6 +21,7 @@ from tests.doubles.sync import failure, result
 MAIL = Facts(Stage.MAIL)
 RCPT = Facts(Stage.RCPT)
 PATH = "etc/policy/x.py"
+FAULT = "451 4.7.1 A local policy could not be asked; try again later"
 SCRIPT = ScriptFile(PATH, "text", {Stage.MAIL: 20, Stage.RCPT: 30})
 
 
@@ -59,7 +60,7 @@ def reason(waiting: defer.Deferred[Any]) -> str:
     """The reason of a question that was answered with 451."""
     verdict = result(waiting)
     assert isinstance(verdict, Defer)
-    assert verdict.reply is FAULT
+    assert str(verdict.reply) == FAULT
     return str(verdict.reason)
 
 
@@ -68,7 +69,6 @@ def test_it_is_a_policy() -> None:
     case = _Case()
     assert case.script.name == "x"
     assert case.script.stages == {Stage.MAIL, Stage.RCPT}
-    assert str(FAULT) == "451 4.7.1 A local policy could not be asked; try again later"
 
 
 def test_a_question_is_put_to_the_function_of_its_stage() -> None:
@@ -376,3 +376,14 @@ def test_stop_waits_for_a_process_that_was_killed() -> None:
     assert not ended.called
     first.reap()
     assert ended.called
+
+
+def test_at_connect_the_session_is_deferred() -> None:
+    """In place of a greeting there is 421, since 451 would be none (RFC 5321 §4.3.2)."""
+    script = ScriptFile(PATH, "text", {Stage.CONNECT: 1})
+    processes = FakeProcesses()
+    processes.failure = OSError(11, "no process")
+    policy = Script(script, ScriptSettings(), processes, task.Clock(), lambda name, line: None)
+    verdict = result(policy.ask(Facts(Stage.CONNECT)))
+    assert isinstance(verdict, Defer)
+    assert str(verdict.reply) == "421 4.7.1 A local policy could not be asked; try again later"
