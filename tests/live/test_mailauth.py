@@ -33,10 +33,13 @@ RECORDS = [
     f'peer.test TXT "v=spf1 ip4:{PEER} -all"\n_dmarc.peer.test TXT "v=DMARC1; p=reject"',
     'bank.test TXT "v=spf1 -all"\n_dmarc.bank.test TXT "v=DMARC1; p=reject"',
     '_dmarc.shop.test TXT "v=DMARC1; p=quarantine"',
+    "sick.test ANY !SERVFAIL\n_dmarc.sick.test ANY !SERVFAIL",
     '_dmarc.signed.test TXT "v=DMARC1; p=none"',
     '_dmarc.example.test TXT "v=DMARC1; p=reject; adkim=s"',
 ]
-"""peer.test vouches for 127.0.0.2; bank.test and shop.test for nobody; signed.test and example.test sign."""
+"""peer.test vouches for 127.0.0.2; bank.test and shop.test for nobody; signed.test and example.test sign; of sick.test
+nothing can be learnt.
+"""
 
 CHECKS = """
 [dns]
@@ -371,6 +374,25 @@ def test_quarantine(ours: Daemon) -> None:
     stored = arrived(ours.maildir("bob") / ".Junk", b"Subject: suspect\r\n")
     assert b"dmarc=fail" in stored
     assert not any(b"Subject: suspect" in each for each in messages(ours.maildir("bob")))
+
+
+def test_two_authors(ours: Daemon) -> None:
+    """A message with two From fields, of which a reader may show the forged one, is refused, and told why."""
+    forged = b"From: <boss@bank.test>\r\n" + message("two-authors", sender="twice@peer.test")
+    code, text = send(ours, "twice@peer.test", forged)
+    assert code == 550
+    assert b"there are several From fields" in text
+
+
+def test_a_name_server_that_fails(ours: Daemon) -> None:
+    """Where nothing can be learnt of a domain, the results are temperror, and its mail is accepted."""
+    assert send(ours, "frank@sick.test", message("sick", sender="frank@sick.test"))[0] == 250
+    stored = arrived(ours.maildir("bob"), b"Subject: sick\r\n")
+    assert b"spf=temperror" in stored
+    assert b"dmarc=temperror" in stored
+    checked = logged(ours, "message.checked", "sender=frank@sick.test", "disposition=accept")
+    assert 'spf="temperror sick.test' in checked
+    assert 'dmarc="temperror sick.test' in checked
 
 
 def test_what_an_alias_sends_on_is_believed(ours: Daemon, second: Daemon) -> None:
