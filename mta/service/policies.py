@@ -19,6 +19,7 @@ from mta.observe.event import Kind
 from mta.observe.journal import Journal
 from mta.policy.built_in import Ports, Remembered, built_in
 from mta.policy.chain import Chain
+from mta.policy.hook import make_hook
 from mta.policy.milter.client import endpoint
 from mta.policy.milter.conversation import Identity
 from mta.policy.milter.policy import Milter
@@ -93,6 +94,7 @@ class Policies:
         made: list[Policy] = built_in(policy, ports, self._remembered, _size_of(settings.directory))
         processes = SystemProcesses(self._reactor)
         made += [Script(each, policy.scripts, processes, ports.clock, self._printed) for each in scripts]
+        made += [make_hook(each, self._reactor, self._journal.wall) for each in policy.hooks]
         identity = Identity(settings.hostname, f"mta {__version__}")
         largest = settings.limits.message_size
         connect = partial(endpoint, self._reactor)

@@ -18,6 +18,9 @@ TOML = """\
 [policy.lists]
 [[policy.lists.deny]]
 entries = ["198.51.100.0/24"]
+[[policy.hook]]
+name = "hook"
+url = "http://127.0.0.1:1/"
 [[policy.milter]]
 name = "filter"
 address = "inet:127.0.0.1:1"
@@ -46,14 +49,14 @@ def test_without_a_table_nobody_is_asked(tmp_path: Path) -> None:
 
 
 def test_built_in_policies_come_before_scripts_and_milters(tmp_path: Path) -> None:
-    """The default order is: cheap built-in ones, dear ones, scripts, milters."""
-    assert names(server(tmp_path, TOML, SCRIPT)) == ["lists", "helo", "mine", "filter"]
+    """The default order is: cheap built-in ones, dear ones, scripts, hooks, milters."""
+    assert names(server(tmp_path, TOML, SCRIPT)) == ["lists", "helo", "mine", "hook", "filter"]
 
 
 def test_what_the_order_names_comes_first(tmp_path: Path) -> None:
     """``[policy] order`` puts those that it names in front, the others keep their order behind them."""
     toml = '[policy]\norder = ["mine", "helo"]\n' + TOML
-    assert names(server(tmp_path, toml, SCRIPT)) == ["mine", "helo", "lists", "filter"]
+    assert names(server(tmp_path, toml, SCRIPT)) == ["mine", "helo", "lists", "hook", "filter"]
 
 
 @pytest.mark.parametrize(
