@@ -8,12 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
+from cryptography.x509 import load_pem_x509_certificates
+
 from mta.settings.problem import Problem, quoted
 from mta.settings.values import Count, Derived, Kind, Octets, Path, Seconds, Unfit, Within, parse_next_hop
 
 if TYPE_CHECKING:
     from mta.settings.table import Reading
 
+Place = tuple[str | int, ...]
+ReadText = Callable[[str, list[Problem]], str | None]
 StageName = Literal["connect", "helo", "auth", "mail", "rcpt", "data", "headers", "message", "route", "attempt"]
 
 SECRET_MINIMUM = 16
@@ -79,6 +83,8 @@ class HookSettings:
     """How much of a body it is sent: the beginning."""
     secret: Derived = field(default="", repr=False)
     """The secret."""
+    certificates: Derived = field(default="", repr=False)
+    """What stands in `authority`."""
     source: Derived = ""
     """File and line of the table."""
 
@@ -87,12 +93,12 @@ def completed(
     hooks: Sequence[HookSettings],
     path: tuple[str, ...],
     reading: Reading,
-    read_text: Callable[[str, list[Problem]], str | None],
+    read_text: ReadText,
 ) -> tuple[HookSettings, ...]:
     """Check hooks that were read from the list of tables at `path`, and read their secrets (`domains.read_text`)."""
     out: list[HookSettings] = []
     for number, hook in enumerate(hooks):
-        place: tuple[str | int, ...] = (*path, number)
+        place: Place = (*path, number)
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", hook.name):
             reading.mismatch((*place, "name"), "a name of letters, digits, - and _, at most 40", quoted(hook.name))
         if hook.name in (other.name for other in out):
@@ -101,18 +107,26 @@ def completed(
             reading.mismatch((*place, "stages"), "a stage at least", "none")
         if hook.authority and not hook.url.startswith("https:"):
             reading.mismatch((*place, "authority"), "an https URL with it", quoted(hook.url))
+        if hook.authority:
+            hook = replace(hook, certificates=_certificates(reading, (*place, "authority"), hook.authority, read_text))
         if hook.secret_file:
             hook = replace(hook, secret=_secret(reading, (*place, "secret_file"), hook.secret_file, read_text))
         out.append(hook)
     return tuple(out)
 
 
-def _secret(
-    reading: Reading,
-    place: tuple[str | int, ...],
-    file: str,
-    read_text: Callable[[str, list[Problem]], str | None],
-) -> str:
+def _certificates(reading: Reading, place: Place, file: str, read_text: ReadText) -> str:
+    text = read_text(file, reading.problems)
+    if text is None:
+        return ""
+    try:
+        load_pem_x509_certificates(text.encode())
+    except ValueError:
+        reading.mismatch(place, "a PEM file with a certificate", quoted(file))
+    return text
+
+
+def _secret(reading: Reading, place: Place, file: str, read_text: ReadText) -> str:
     text = read_text(file, reading.problems)
     if text is None:
         return ""
