@@ -151,10 +151,9 @@ class ArcCheck:
             return _named(signature, Reason(text, "RFC 6376 §8.2"))
         if body.digest != signature.body_hash:
             return _named(signature, Reason("the body is not the one that was signed", "RFC 6376 §6.1.3"))
-        there, covered = self._head.count(b"from"), signature.names.count(b"from")
-        if there > covered:
-            text = f"there are {there} From fields, and h= covers {covered}"
-            return _named(signature, Reason(text, "RFC 6376 §8.15"))
+        forged = self._head.forged(signature.names)
+        if forged:
+            return _named(signature, forged)
         key = await self._keys.get(_key_name(signature))
         if isinstance(key, KeyFault):
             return _named(signature, key.reason)

@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from mta.mail.reason import Reason
 from mta.message.header import Field
 
 _BLANK_LINES = 1 << 15
@@ -74,6 +75,19 @@ class SignedFields:
     def count(self, name: bytes) -> int:
         """How many fields of this name (lower case) there are."""
         return len(self._by_name.get(name, ()))
+
+    def forged(self, names: Sequence[bytes]) -> Reason | None:
+        """Say why a signature of these names (``h=``) vouches for nothing though it holds; None: it does.
+
+        Readers show one From field or another, so one that covers only some of them covers none. And a line that is no
+        field, which none can cover, is to many readers the first of the body: anybody can put words there.
+        """
+        there, covered = self.count(b"from"), names.count(b"from")
+        if there > covered:
+            return Reason(f"there are {there} From fields, and h= covers {covered}", "RFC 6376 §8.15")
+        if self.count(b""):
+            return Reason("the head has a line that is no field", "RFC 6376 §3.8")
+        return None
 
     def select(self, names: Iterable[bytes], besides: Field | None = None) -> list[Field]:
         """Choose a field for each name (lower case): the last one, the next time the one before (RFC 6376 §5.4.2).

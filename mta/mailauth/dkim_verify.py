@@ -13,13 +13,14 @@ the hash of the body is another                                      fail, whate
 no key, a faulty one                                                 as `mta.mailauth.key` says
 the key says t=s and i= is in a subdomain of d=                      permerror
 the signature is not that of the chosen fields                       fail
-the head has more From fields than h= names                          policy
+the head has more From fields than h= names, or a line that is none  policy
 none of these                                                        pass
 ===================================================================  =======================================
 
 The last but one is RFC 6376 §8.15: readers show one From field or another, so a signature that covers only some of
 them vouches for none. It is as good as no signature, and only a forger could miss it: RFC 5322 allows one. Other
-fields that come twice are for whoever shows them; a careful signer names them once more than they are there.
+fields that come twice are for whoever shows them; a careful signer names them once more than they are there. A line of
+the head that is no field is no better: many readers take it for the first line of the body (§3.8).
 
 Many signatures are work that others order: from the top of the head down `SIGNATURES_MAXIMUM` are looked at. Each costs
 at most one question, equal ones share it, and 1 ms of calculation.
@@ -142,8 +143,7 @@ def _outcome(check: _Check, key: Key | KeyFault, head: SignedFields) -> tuple[Dk
     octets = head.octets(signature.names, signature.field, signature.head_form)
     if not verify(key.public, octets, signature.signature):
         return DkimResult.FAIL, Reason("the head is not the one that was signed, or the key another", key.source)
-    there, covered = head.count(b"from"), signature.names.count(b"from")
-    if there > covered:
-        text = f"there are {there} From fields, and h= covers {covered}"
-        return DkimResult.POLICY, Reason(text, "RFC 6376 §8.15")
+    forged = head.forged(signature.names)
+    if forged:
+        return DkimResult.POLICY, forged
     return DkimResult.PASS, Reason(f"{signature.algorithm.value} with a key of {key.bits} bits", key.source)

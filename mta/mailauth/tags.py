@@ -71,10 +71,11 @@ def read_number(value: str, digits: int) -> int | None:
 def read_base64(value: str) -> bytes | None:
     """Read base64string (RFC 6376 §2.10): white space does not count, the padding may be left out. None: it is none."""
     text = value.replace(" ", "").replace("\t", "")
-    if not text.isascii():
+    digits = text.rstrip("=")
+    if not text.isascii() or len(text) > len(digits) + 2:
         return None
     try:
-        return binascii.a2b_base64(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), strict_mode=True)
+        return binascii.a2b_base64(digits + "=" * (-len(digits) % 4), strict_mode=True)
     except binascii.Error:
         return None
 

@@ -304,6 +304,14 @@ def test_second_from() -> None:
     assert arc.reason.text.endswith("there are 2 From fields, and h= covers 1")
 
 
+def test_words_in_the_head() -> None:
+    """A line of the head that is no field breaks the chain: many readers take it for the first of the body."""
+    head = hand_made(HEAD, BODY, hop(1)) + b"please pay this\r\n" + HEAD
+    arc = validated(head, BODY)
+    assert arc.result is ArcResult.FAIL
+    assert arc.reason.text.endswith("the head has a line that is no field")
+
+
 @pytest.mark.parametrize("forms", ["simple/simple", "simple", "relaxed", "simple/relaxed", "relaxed/simple", None])
 def test_canonical_forms(forms: str | None) -> None:
     """Each form of head and body verifies; without c= it is simple/simple."""

@@ -130,6 +130,8 @@ def test_number(text: str, number: int | None) -> None:
         ("YW-_", None),
         ("YWJj!", None),
         ("YWJü", None),
+        ("YQ===", None),
+        ("YWJj====", None),
     ],
 )
 def test_base64(text: str, octets: bytes | None) -> None:
