@@ -158,7 +158,7 @@ def test_uris_bounded() -> None:
 
 
 def test_policy_of_subdomains() -> None:
-    """np falls back on sp, and sp on p (§4.7)."""
+    """Where `np` is not given `sp` holds, and where that is not `p` (§4.7)."""
     found = record("v=DMARC1; p=reject")
     assert (found.for_subdomains, found.for_missing_subdomains) == (DmarcPolicy.REJECT, DmarcPolicy.REJECT)
     found = record("v=DMARC1; p=reject; sp=none")
