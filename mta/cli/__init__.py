@@ -13,6 +13,7 @@ from mta import __version__
 from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, fail, state_directory
 from mta.cli.demo import Ports, describe_demo, write_demo
 from mta.cli.dkim import dkim
+from mta.cli.policy import policy
 from mta.cli.queue import queue
 from mta.service.control import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
@@ -81,4 +82,5 @@ def reload(config: Path, state: Path | None) -> None:
 
 
 main.add_command(dkim)
+main.add_command(policy)
 main.add_command(queue)
