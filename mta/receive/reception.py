@@ -22,10 +22,10 @@ from mta.mailauth.verification import MessageCheck, SessionCheck
 from mta.net.peer import Peer
 from mta.observe.journal import Journal
 from mta.policy.chain import Chain, Ruling
+from mta.policy.rate import Rate
 from mta.policy.verdict import Verdict
 from mta.receive.commit import Commit
 from mta.receive.decision import Decision
-from mta.receive.rate import HourlyRate
 from mta.receive.staging import Space, Staging
 from mta.settings.directory import Account
 from mta.settings.expansion import Addressed, Destination, look_up
@@ -49,7 +49,7 @@ class Reception:
     destination: Destination
     shard: Callable[[], int]
     space: Space
-    rate: HourlyRate
+    rate: Rate
     staging: str
     """Directory for content that is too large for memory."""
     clock: interfaces.IReactorTime

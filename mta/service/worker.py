@@ -48,9 +48,9 @@ from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.policy.built_in import Ports, Remembered
+from mta.policy.rate import Rate
 from mta.receive.commit import Commit
 from mta.receive.mx import Mx
-from mta.receive.rate import HourlyRate
 from mta.receive.reception import Reception, ServiceRules
 from mta.receive.session import ReceivingSession
 from mta.receive.smtpd import Smtpd
@@ -159,7 +159,7 @@ class Worker:
             self._destination,
             lambda: self._spool.shard,
             reserve,
-            HourlyRate(reactor.seconds),
+            Rate(reactor.seconds),
             staging,
             reactor,
             lambda: self._policies.chain,

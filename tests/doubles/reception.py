@@ -20,9 +20,9 @@ from mta.maildir.store import MaildirStore, Ownership
 from mta.net.peer import Peer, network_of
 from mta.net.server import NO_ANSWER_IN_TIME
 from mta.policy.chain import Chain
+from mta.policy.rate import Rate
 from mta.receive.commit import Commit
 from mta.receive.mx import Mx
-from mta.receive.rate import HourlyRate
 from mta.receive.reception import Reception, ServiceRules
 from mta.receive.session import ReceivingSession
 from mta.receive.smtpd import Smtpd
@@ -104,7 +104,7 @@ class Post:
             lambda mailbox: mailbox.domain,
             lambda: 0,
             self.reserve,
-            HourlyRate(self.clock.seconds),
+            Rate(self.clock.seconds),
             "/state/staging",
             self.clock,
             lambda: self.chain,

@@ -10,7 +10,7 @@ import pytest
 from mta.disk.port import Free
 from mta.message.header import Head
 from mta.observe.journal import Journal
-from mta.receive.rate import HourlyRate
+from mta.policy.rate import Rate
 from mta.receive.staging import MEMORY_MAXIMUM, Staging
 from mta.spool.port import StagedContent
 from mta.spool.reserve import Reserve
@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_removed_is_left_for_the_next_start() -> None:
 def test_an_hourly_rate_refills_and_forgets() -> None:
     """Three an hour: the fourth is refused, after twenty minutes there is one more; names do not share."""
     now = 0.0
-    rate = HourlyRate(lambda: now)
+    rate = Rate(lambda: now)
     assert [rate.take("a", 3) for _ in range(4)] == [True, True, True, False]
     assert rate.take("b", 3)
     now = 1200.0
@@ -177,7 +177,7 @@ def test_an_hourly_rate_refills_and_forgets() -> None:
 
 def test_the_table_of_rates_is_bounded() -> None:
     """With more names than it holds the one that was quiet the longest is forgotten."""
-    rate = HourlyRate(lambda: 0.0)
+    rate = Rate(lambda: 0.0)
     assert rate.take("first", 1)
     for number in range(10_000):
         rate.take(f"name{number}", 1)
