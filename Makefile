@@ -13,12 +13,13 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
 
 .DELETE_ON_ERROR:
-.PHONY: help run test bench clean
+.PHONY: help run test bench interop clean
 
 help:
 	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
 	@echo 'make test    run all tests (TESTS=tests/unit for a part)'
 	@echo 'make bench   measure messages per second beside the installed Postfix; see docs/testing.md'
+	@echo 'make interop verify what others sign, and have them verify what we do; see docs/mailauth-interop.md'
 	@echo 'make clean   remove $(VENV) and what was built; var/ stays'
 	@echo
 	@echo 'PYTHON=$(PYTHON) (3.11 or later)'
@@ -35,6 +36,9 @@ bench: $(VENV)/tested
 
 bench-mailauth: $(VENV)/tested
 	@$(BIN)/python -m tests.bench.mailauth $(BENCH)
+
+interop: $(VENV)/tested
+	@$(BIN)/python -m tests.interop.mailauth --report docs/mailauth-interop.md $(INTEROP)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -1,0 +1,1 @@
+"""Our mail authentication beside that of others, run by hand: `make interop`."""
