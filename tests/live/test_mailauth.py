@@ -464,7 +464,7 @@ def test_a_milter(ours: Daemon) -> None:
     assert stored.endswith(b"\r\n\r\nHello.\r\n")
     code, text = send(ours, "ill@peer.test", message("ill", EICAR + b"\r\n", "ill@peer.test"))
     assert (code, text) == (550, b"5.7.1 infected by Eicar-Test.UNOFFICIAL")
-    logged(ours, "policy.said", "policy=clamav", "verdict=Reject", "infected by Eicar")
+    logged(ours, "message.refused", "infected by Eicar")
 
 
 SCRIPT = """
