@@ -51,9 +51,9 @@ class Entry:
         return self.text
 
     @classmethod
-    def parse(cls, text: str) -> Entry:
+    def parse(cls, text: str, note: str = "", source: str = "") -> Entry:
         """Read the text form. Raises ValueError."""
-        return cls(_key(text), text)
+        return cls(_key(text), text, note, source)
 
     @property
     def form(self) -> str:
@@ -68,7 +68,7 @@ def _key(text: str) -> Key:
         return NULL
     if _ADDRESS.fullmatch(text):
         try:
-            network = ipaddress.ip_network(text)
+            network = ipaddress.IPv6Network(text) if ":" in text else ipaddress.IPv4Network(text)
         except ValueError as error:
             raise Unfit(str(error)) from None
         return network_key(network.network_address, network.prefixlen)

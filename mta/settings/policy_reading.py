@@ -33,7 +33,7 @@ from mta.settings.values import Unfit
 FILE_MAXIMUM = 16 << 20
 """Octets of one file of a list."""
 ENTRIES_MAXIMUM = 100_000
-"""Entries of all lists together: some 60 MB of memory, and half a second at each reload."""
+"""Entries of all lists together: some 50 MB of memory, and a second at each reload."""
 RULES_MAXIMUM = 1000
 """Rules of fields, and of attachments: each is tried on every message."""
 PROBLEMS_MAXIMUM = 20
@@ -96,7 +96,7 @@ class _Lists:
         for entry in entries:
             fault = self._fault(kind, table.of, entry)
             if fault is None:
-                known.append(replace(entry, note=entry.note or table.reason))
+                known.append(entry if entry.note or not table.reason else replace(entry, note=table.reason))
             else:
                 file, _, line = entry.source.rpartition(":")
                 key = f"[[policy.lists.{kind}]]" if file == self._reading.file else ""
@@ -149,7 +149,7 @@ def _entry(line: bytes, path: str, number: int) -> Entry | None:
     if not words:
         return None
     note = words[1].strip() if len(words) > 1 else ""
-    return replace(Entry.parse(words[0]), note=note, source=f"{path}:{number}")
+    return Entry.parse(words[0], note, f"{path}:{number}")
 
 
 def _check_dns_lists(reading: Reading, settings: DnsListsSettings) -> None:

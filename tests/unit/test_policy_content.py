@@ -133,6 +133,7 @@ def test_what_is_looked_at_is_bounded() -> None:
     dummies = (b"X: " + b"x" * 10_000 + b"\r\n") * (OCTETS_MAXIMUM // 10_000)
     assert verdicts(dummies + b"X: bad\r\n") == ["Hold"]
     assert verdicts(dummies * 2 + b"X: bad\r\n") == ["headers.cut"]
+    assert verdicts(b"X: bad\r\n" + dummies * 2) == ["headers.cut", "Hold"], "what does not decide comes first"
     assert verdicts(b"Y: " + b"x" * 100_000 + b"\r\nX: bad\r\n") == ["Hold"]
     (tag,) = headers(rule).ask(facts(Stage.HEADERS, head=dummies * 2))
     assert said(tag) == ("Tag", "more than 262144 octets of x: the rest was not looked at", "mta.policy.headers")
@@ -217,6 +218,8 @@ def test_reasons_and_actions_of_attachments() -> None:
     ]
     assert reasons(policy, with_names("a.txt")) == []
     assert reasons(policy, b"Content-Type: a/b; name=a.zip\r\n\r\nthe message itself") != []
+    cut = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: a/b; name=a.zip"
+    assert reasons(policy, cut) != []
     assert attachments("").stages == frozenset()
 
 

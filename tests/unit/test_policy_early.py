@@ -178,7 +178,9 @@ def test_a_harvester_is_slowed_then_turned_away() -> None:
         assert stage in garden.policy.stages
         text = "Too many unknown recipients from the network of 192.0.2.7, try again in 3000 s"
         assert said(garden.ask(stage)) == (f"421 4.7.0 {text}", text, "[policy.harvest] refuse_after")
-    garden.clock.advance(3000)
+    garden.clock.advance(2999.5)
+    assert said(garden.ask())[0].endswith("try again in 1 s")
+    garden.clock.advance(0.5)
     assert isinstance(garden.ask(), Delay)
     garden.clock.advance(3600)
     assert garden.ask() is None
@@ -207,10 +209,13 @@ def test_rehearsed_mistakes_are_not_counted() -> None:
 def test_networks_turned_away_are_bounded() -> None:
     """The one turned away the longest ago is forgotten first."""
     known = UnknownRecipients(lambda: 0.0)
-    for number in range(NAMES_MAXIMUM + 1):
+    for number in range(NAMES_MAXIMUM):
         known.refuse(f"n{number}", 1.0)
+    known.refuse("n0", 2.0)
+    known.refuse("new", 1.0)
     assert len(known.refused_until) == NAMES_MAXIMUM
-    assert "n0" not in known.refused_until
+    assert "n1" not in known.refused_until
+    assert known.refused_until["n0"] == 2.0
 
 
 # The tarpit

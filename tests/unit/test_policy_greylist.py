@@ -232,9 +232,10 @@ def test_it_survives_a_restart(tmp_path: Path) -> None:
     """Who came before the restart may come again after it."""
     path = tmp_path / "greylist.sqlite"
     world = World(path)
-    world.ask()
+    assert world.deferred()
     result(defer.ensureDeferred(world.memory.stop()))
     again = World(path)
+    assert again.deferred()
     again.clock.advance(300)
     assert not again.deferred()
     result(defer.ensureDeferred(again.memory.stop()))

@@ -253,6 +253,43 @@ def test_a_locked_file_is_an_alarm_until_it_is_free(world: World, monkeypatch: p
     again.stop()
 
 
+def test_a_file_that_lost_its_table_gets_another(world: World) -> None:
+    """After a failure the file is opened anew, and what waits is written then."""
+    world.memory.put(b"a", Seen(1000, 2000))
+    world.clock.advance(INTERVAL)
+    with closing(sqlite3.connect(world.path)) as other:
+        other.execute("DROP TABLE seen")
+    world.memory.put(b"b", Seen(1000, 2000))
+    world.clock.advance(INTERVAL)
+    assert not world.memory.sound
+    world.clock.advance(PAUSE)
+    assert world.memory.sound
+    assert set(world.rows()) == {b"b"}
+
+
+def test_a_stop_writes_what_waits(world: World) -> None:
+    """It does not wait for the timer, and leaves none."""
+    world.memory.put(b"a", Seen(1000, 2000))
+    world.stop()
+    assert set(world.rows()) == {b"a"}
+    assert world.clock.getDelayedCalls() == []
+    assert [path.name for path in world.path.parent.iterdir()] == [world.path.name], "and no journal of SQLite"
+
+
+def test_after_a_restart_the_oldest_goes_first(tmp_path: Path) -> None:
+    """What the file holds comes in the order in which it expires."""
+    world = World(tmp_path / "m")
+    world.memory.start()
+    for key, expires in ((b"middle", 3000), (b"last", 4000), (b"first", 2000)):
+        world.memory.put(key, Seen(1000, expires, 1))
+    world.stop()
+    again = World(tmp_path / "m", maximum=3)
+    again.memory.start()
+    again.memory.put(b"new", Seen(1000, 9000, 1))
+    assert [again.memory.get(key) is not None for key in (b"first", b"middle", b"last")] == [False, True, True]
+    again.stop()
+
+
 def test_a_bug_is_told_with_its_traceback(tmp_path: Path) -> None:
     """What is neither a fault of the disk nor of SQLite is a bug of ours, and hurts nobody either."""
 
