@@ -51,6 +51,7 @@ def names(value: str, field: str = "Content-Disposition") -> list[str]:
         ("filename*0*=utf-8''ev%20; filename*1*=il%2E; filename*2=exe", ["ev il.exe"]),
         ("filename*0=a.; filename*2=exe", ["a.exe", "a"]),
         ("filename*1=a.exe", ["a.exe"]),
+        ("filename*0=a'b'c; filename*1=.exe", ["a'b'c.exe"]),
         ('filename*0="=?utf-8?Q?a=2E"; filename*1="exe?="', ["=?utf-8?Q?a=2Eexe?=", "a.exe"]),
         # RFC 2047 where it is forbidden
         ('filename="=?utf-8?B?YS5leGU=?="', ["a.exe", "=?utf-8?B?YS5leGU=?="]),

@@ -61,6 +61,13 @@ def test_parts_of_one_multipart(body: bytes, expected: list[str]) -> None:
     assert names(MIXED, body) == expected
 
 
+def test_heads_are_given_octet_for_octet() -> None:
+    """All fields, each with its CRLF, without the empty line; where the message ends first, with CRLF all the same."""
+    head = b"Content-Type: a/b;\r\n\tname=x\r\nX: y\r\n"
+    assert heads(MIXED, b"--b\r\n" + head + b"\r\ntext\r\n--b\r\n" + head.removesuffix(b"\r\n")) == ([head, head], "")
+    assert heads(MIXED, b"--b\r\n\r\ntext\r\n--b\r\n") == ([b"", b""], "")
+
+
 def test_every_split_finds_the_same() -> None:
     """Pieces of any size, down to one octet, give the same heads."""
     inner = (

@@ -149,6 +149,12 @@ def test_documented_codes_are_listings() -> None:
     assert reading.errors == ()
 
 
+def test_a_code_that_two_patterns_cover_counts_once() -> None:
+    """The first of them has it, as the file writes them."""
+    both = DnsList(DnsListSettings("bl.example", {"127.0.0.2": "spam", "127.0.0.*": "something"}, 2.0))
+    assert both.read(found("127.0.0.2")).listings == (Listing(2.0, "spam", "127.0.0.2"),)
+
+
 @pytest.mark.parametrize("code", ["127.255.255.254", "127.255.255.2", "192.0.2.1", "0.0.0.0"])
 def test_errors_of_a_list_spoil_the_answer(code: str) -> None:
     """An error code, or an address elsewhere (a domain that was sold), is never a listing, nor is what is beside it."""
@@ -228,6 +234,7 @@ def test_weights_are_added_up() -> None:
         "of spammers (127.0.1.2); good.example -4: [192.0.2.7] is known to be good (127.0.5.2)",
         "mta.toml:5",
     )
+    assert all(rdtype is RecordType.A for _, rdtype in world.resolver.asked), "only who decides is asked why"
     assert World(f"{ADDRESS} A 127.0.0.2\n{GOOD} A 127.0.5.2").ask() == []
     assert World(f"{GOOD} A 127.0.5.2").ask() == []
 
@@ -298,6 +305,7 @@ def test_a_silent_list_rests() -> None:
     world = World(f"{ADDRESS} A !SERVFAIL")
     for number in range(SILENT_MAXIMUM):
         world.ask(session=f"s{number}")
+    assert world.names().count(ADDRESS) == SILENT_MAXIMUM
     asked = len(world.names())
     (note,) = world.ask(session="other")
     assert (note.name, note.reason.text) == ("dnsbl.silent", "bl.example is not asked: it did not answer lately")

@@ -92,7 +92,9 @@ def test_a_tally_counts_the_last_hour() -> None:
     assert tally.count("a") == 6
     now = 2 * HOUR
     assert tally.count("a") == 1
-    now = 4 * HOUR
+    tally.add("b")
+    assert len(tally) == 2
+    now = 3 * HOUR
     assert tally.count("a") == 0
     tally.add("b")
     assert len(tally) == 1
