@@ -115,8 +115,6 @@ def _write_octets(out: dict[str, object], name: str, octets: bytes, lines: bool)
 
 def _lines(octets: bytes) -> list[str] | None:
     """The lines of a text; None where they would not say the same."""
-    if not octets:
-        return []
     try:
         text = octets.decode()
     except UnicodeDecodeError:

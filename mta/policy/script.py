@@ -212,8 +212,6 @@ class Script:
 
     def _lost(self, child: ScriptProcess) -> None:
         self._children.remove(child)
-        if self._stopping:
-            return
         self._deaths += 1
         if not child.ready or self._deaths > FREE_DEATHS:
             self._rest()

@@ -116,8 +116,6 @@ def write(given: Verdict) -> dict[str, object]:
         value = getattr(given, each.name)
         if each.name == "reason":
             out["reason"], out["source"] = value.text, value.source
-        elif isinstance(value, Reply):
-            out["reply"] = str(value)
         elif isinstance(value, bytes):
             out[f"{each.name}_size"] = len(value)
         else:

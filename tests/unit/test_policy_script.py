@@ -12,6 +12,7 @@ from mta.mail.reason import Reason
 from mta.policy.changes import MemoryBody
 from mta.policy.facts import Facts, Stage
 from mta.policy.script import FIRST_REST, FREE_DEATHS, LONGEST_REST, Script
+from mta.policy.script_child import QUESTIONS
 from mta.policy.script_file import ScriptFile
 from mta.policy.verdict import Accept, Defer, Tag
 from mta.settings.script import ScriptSettings
@@ -299,6 +300,7 @@ def test_a_question_may_be_cancelled() -> None:
     case.child.answer(verdicts=[])
     assert result(third) is None
     assert case.asked() == ["mail", "rcpt"]
+    assert case.clock.getDelayedCalls() == []
 
 
 def test_a_cancelled_question_may_overrun() -> None:
@@ -348,6 +350,7 @@ def test_stop() -> None:
     assert "stopped" in reason(case.script.ask(MAIL))
     case.child.answer(verdicts=[])
     assert result(asked) is None
+    assert QUESTIONS not in case.child.open
     assert not ended.called
     case.child.exit()
     case.child.drain()
@@ -387,3 +390,21 @@ def test_at_connect_the_session_is_deferred() -> None:
     verdict = result(policy.ask(Facts(Stage.CONNECT)))
     assert isinstance(verdict, Defer)
     assert str(verdict.reply) == "421 4.7.1 A local policy could not be asked; try again later"
+
+
+def test_a_bug_of_ours_fails_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong between the answer and the verdicts reaches whoever asked."""
+    case = _Case()
+    answer = case.script.ask(MAIL)
+    monkeypatch.setattr("mta.policy.verdict_json.read", lambda *_: 1 / 0)
+    case.child.answer(verdicts=[])
+    assert isinstance(failure(answer), ZeroDivisionError)
+
+
+def test_what_has_ended_is_forgotten() -> None:
+    """However many processes have died, a stop waits for those that are there."""
+    case = _Case()
+    for _ in range(FREE_DEATHS):
+        case.script.ask(MAIL)
+        case.die()
+    assert len(case.script._ending) == 1

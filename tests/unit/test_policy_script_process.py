@@ -456,3 +456,48 @@ def test_a_stop_waits_for_the_answer() -> None:
 def test_descriptors() -> None:
     """The pipes are where the child expects them."""
     assert (QUESTIONS, ANSWERS, PLACES) == (3, 4, 5)
+
+
+def test_an_idle_process_that_misbehaves() -> None:
+    """A process that closes its answers, or prints without end, while nothing is asked is killed at once."""
+    case = _Case()
+    case.child.close(ANSWERS)
+    assert case.child.signals == [signal.SIGKILL]
+    assert case.gone == [case.process]
+
+    case = _Case()
+    case.ask()
+    case.child.answer(verdicts=[])
+    case.child.print(b"x" * (PRINTED_MAXIMUM + 1))
+    assert case.child.signals == [signal.SIGKILL]
+    assert case.gone == [case.process]
+
+
+def test_what_has_ended_is_not_killed_again() -> None:
+    """Once a process has been reaped its number may be another's: only what is left of its group is killed, once."""
+    case = _Case()
+    case.ask()
+    case.child.exit(1)
+    case.child.drain()
+    assert case.processes.killed_groups == [case.child.pid]
+    assert case.child.signals == []
+    assert case.clock.getDelayedCalls() == []
+
+    case = _Case()
+    case.process.stop()
+    case.child.exit()
+    assert case.processes.killed_groups == [case.child.pid]
+    case.clock.advance(STOP_SECONDS)
+    assert case.processes.killed_groups == [case.child.pid]
+
+
+def test_an_end_at_the_deadline() -> None:
+    """A process that ends while it is asked where it is: the deadline is what is told, and nothing waits on."""
+    case = _Case()
+    case.ask()
+    case.clock.advance(DEADLINE)
+    case.child.exit(1)
+    case.child.drain()
+    assert case.answers == [Fault("no answer in 5 s")]
+    assert case.clock.getDelayedCalls() == []
+    assert len(case.gone) == 1

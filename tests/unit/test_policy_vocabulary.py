@@ -197,6 +197,38 @@ def test_what_makes_no_sense(word: str, given: dict[str, object], told: str) -> 
     assert told in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("word", "given"),
+    [
+        ("reject", {"text": "x" * 400, "code": 500, "status": "5.999.999", "reason": "y" * 400}),
+        ("reject", {"text": "", "code": 599}),
+        ("defer", {"code": 400}),
+        ("defer", {"code": 499}),
+        ("tag", {"name": "x" * 64}),
+        ("delay", {"seconds": 0}),
+        ("delay", {"seconds": 120}),
+        ("delay", {"seconds": 0.5}),
+        ("add_header", {"name": "x" * 76, "value": " ".join(["x" * 900] * 8), "position": 10_000}),
+        ("add_header", {"value": "x " * 4000}),
+        ("add_header", {"value": "a\tb"}),
+        ("change_header", {"occurrence": 10_000}),
+        ("redirect", {"mailbox": '"a b"@example.org'}),
+        ("file", {"folder": "x" * 100}),
+        ("file", {"folder": "Lists.Python & more"}),
+    ],
+)
+def test_what_just_makes_sense(word: str, given: dict[str, object]) -> None:
+    """The largest and the smallest that may be said is taken."""
+    assert made(word, **given).reason.source == HERE
+
+
+def test_what_is_shown_is_cut() -> None:
+    """A value in a message is shown as far as 80 characters, printable."""
+    assert vocabulary.shown("x" * 78) == f"'{'x' * 78}'"
+    assert vocabulary.shown("x" * 79) == f"'{'x' * 79}…"
+    assert vocabulary.shown("\x1b[2J") == r"'\x1b[2J'"
+
+
 @pytest.mark.parametrize("word", LEAST)
 def test_what_is_needed_is_asked_for(word: str) -> None:
     """A word without what it needs is refused."""
