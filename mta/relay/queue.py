@@ -56,7 +56,6 @@ _KEPT_ALL = 64 * 1024 * 1024
 _HELD_ALL = 128 * 1024 * 1024
 """Octets of content in all attempts that run at once; a message beyond it runs alone."""
 _START = (0.0, "")
-_FOR_EVER = float("inf")
 
 
 @dataclass(eq=False, slots=True)
@@ -200,6 +199,7 @@ class RelayQueue:
         if now >= self._from_start_at or not self._jobs:
             # What came behind the place where the last look ended: new mail that found no room, a changed due time.
             self._after, self._from_start_at = _START, now + LOOK_AGAIN
+        read_at = self._journal.wall()
         try:
             more = self._read()
         except Exception as error:
@@ -207,7 +207,7 @@ class RelayQueue:
             self._wake(self._journal.wall() + RECORD_AGAIN)
             return
         self._turn()
-        self._wake_next(more)
+        self._wake_next(more, read_at)
 
     def _read(self) -> bool:
         """Take what is due into memory; returns whether there may be more of it, and room."""
@@ -228,17 +228,17 @@ class RelayQueue:
             self._after = min(queued.due for queued in page[-1].recipients), page[-1].queue_id
         return True
 
-    def _wake_next(self, more: bool) -> None:
+    def _wake_next(self, more: bool, read_at: float) -> None:
+        """Look again when something is due that was not yet when the spool was read.
+
+        By recipients, not by messages: of one whose first recipient is being tried the second may be due soon.
+        """
         now = self._journal.wall()
-        ahead = () if more or self._full else self._spool.due(_FOR_EVER, 1, self._after)
+        ahead = None if more or self._full else self._spool.next_due(read_at)
         if more:
             self._wake(now)
-        elif ahead:
-            at = min(queued.due for queued in ahead[0].recipients)
-            # What is due already was read, and could not be marked.
-            self._wake(at if at > now else now + RECORD_AGAIN)
         else:
-            self._wake(now + LOOK_AGAIN)
+            self._wake(now + LOOK_AGAIN if ahead is None else ahead)
 
     # Jobs
 

@@ -223,8 +223,8 @@ class Spool(Protocol):
         """
         ...
 
-    def next_due(self) -> float | None:
-        """The wall time at which the earliest WAITING recipient is due; None when none waits."""
+    def next_due(self, after: float = 0.0) -> float | None:
+        """The wall time, later than `after`, at which a WAITING recipient is due first; None when none is."""
         ...
 
     def get(self, queue_id: str) -> QueuedMessage | None:

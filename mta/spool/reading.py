@@ -17,7 +17,7 @@ from mta.spool import rows
 from mta.spool.content import Contents
 from mta.spool.port import Counts, QueuedMessage, QueuedRecipient, State
 
-_FIRST_DUE = "SELECT min(due) FROM recipient WHERE state = ?"
+_FIRST_DUE = "SELECT min(due) FROM recipient WHERE state = ? AND due > ?"
 _DUE = """
     SELECT DISTINCT due, queue_id FROM recipient
     WHERE state = ? AND due <= ? AND (due, queue_id) > (?, ?) ORDER BY due, queue_id
@@ -66,9 +66,9 @@ class Reader:
             by_first.setdefault(first, []).append(replace(message, recipients=tuple(recipients)))
         return by_first
 
-    def next_due(self) -> float | None:
+    def next_due(self, after: float) -> float | None:
         """See `Spool`."""
-        (due,) = self._connection.execute(_FIRST_DUE, (State.WAITING,)).fetchone()
+        (due,) = self._connection.execute(_FIRST_DUE, (State.WAITING, after)).fetchone()
         return None if due is None else float(due)
 
     def get(self, queue_id: str) -> QueuedMessage | None:

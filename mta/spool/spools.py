@@ -114,9 +114,10 @@ class Spools:
             page += messages
         return page
 
-    def next_due(self) -> float | None:
+    def next_due(self, after: float = 0.0) -> float | None:
         """See `Spool`."""
-        return min((due for spool in self._shards if spool.fit and (due := spool.next_due()) is not None), default=None)
+        dues = [spool.next_due(after) for spool in self._shards if spool.fit]
+        return min((due for due in dues if due is not None), default=None)
 
     def get(self, queue_id: str) -> QueuedMessage | None:
         """See `Spool`."""

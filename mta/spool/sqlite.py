@@ -150,9 +150,9 @@ class SqliteSpool:
         """See `Spool`."""
         return self._reader.due(now, limit, after)
 
-    def next_due(self) -> float | None:
+    def next_due(self, after: float = 0.0) -> float | None:
         """See `Spool`."""
-        return self._reader.next_due()
+        return self._reader.next_due(after)
 
     def get(self, queue_id: str) -> QueuedMessage | None:
         """See `Spool`."""

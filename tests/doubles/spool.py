@@ -293,10 +293,11 @@ class ModelSpool:
             page.append(replace(_queued(self._queue[key[1]]), recipients=tuple(group)))
         return page
 
-    def next_due(self) -> float | None:
+    def next_due(self, after: float = 0.0) -> float | None:
         """See `Spool`."""
         every = (queued for entry in self._queue.values() for queued in entry.recipients.values())
-        return min((queued.due for queued in every if queued.state == State.WAITING), default=None)
+        waiting = (queued.due for queued in every if queued.state == State.WAITING)
+        return min((due for due in waiting if due > after), default=None)
 
     def get(self, queue_id: str) -> QueuedMessage | None:
         """See `Spool`."""

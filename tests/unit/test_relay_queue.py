@@ -608,3 +608,20 @@ def test_recipients_that_become_due_while_others_are_tried_follow_at_once() -> N
     relay.remote.held[0].callback(None)
     relay.clock.advance(0.1)
     assert relay.remote.attempts[1:] == [(queue_id, ["eve@a.example"])]
+
+
+def test_a_second_recipient_of_a_message_is_tried_when_it_is_due() -> None:
+    """Bob is being tried when the spool is read; eve, of the same message and destination, is due a second later and is
+    tried then, not at the next minute.
+    """
+    relay = Relay()
+    relay.remote.held = []
+    queue_id = relay.accept("bob@example.net", "eve@example.net", active=False, hand_over=False)
+    entry = relay.spool._queue[queue_id].recipients
+    entry[1] = replace(entry[1], due=relay.clock.seconds() + 1)
+    relay.queue.start()
+    relay.clock.pump([0.1] * 3)
+    assert [names for _, names in relay.remote.attempts] == [["bob@example.net"]]
+    relay.remote.held[0].callback(None)
+    relay.clock.pump([0.1] * 9)
+    assert [names for _, names in relay.remote.attempts] == [["bob@example.net"], ["eve@example.net"]]

@@ -119,7 +119,7 @@ def test_the_reads_follow_indexes() -> None:
     migrate(connection)
     queries = {
         reading._DUE: (0, 1.0, 0.0, ""),
-        reading._FIRST_DUE: (0,),
+        reading._FIRST_DUE: (0, 1.0),
         reading._MESSAGES: ("", 10),
         reading._RECIPIENTS: ("0a",),
         recovery._IN_FILE: (),
