@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,8 @@ class _House:
     def stop(self) -> None:
         for hook in self.hooks:
             self.run(hook.stop())
+        now = self.reactor.seconds()
+        assert [call for call in self.reactor.getDelayedCalls() if call.getTime() > now] == []
         for server in self.servers:
             server.stop()
         # The reactor's threads, which look host names up
@@ -233,20 +235,17 @@ def test_a_server_that_only_closes(house: _House) -> None:
     assert len(server._script) == 3
 
 
-def lines(*octets: bytes) -> Callable[[socket.socket], None]:
-    """A step: send in pieces."""
-
-    def send(connection: socket.socket) -> None:
-        for piece in octets:
-            connection.sendall(piece)
-
-    return send
-
-
 def reset(connection: socket.socket) -> None:
     """A step: reset the connection in the middle of an answer."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()
+
+
+def torn(connection: socket.socket) -> None:
+    """A step: close the connection in the middle of an answer."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -266,7 +265,7 @@ def reset(connection: socket.socket) -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"10000\r\n" + b" " * 65536 + b"\r\n10000\r\n"
          + b" " * 65536 + b"\r\n" + b"40000\r\n" + b" " * 262144 + b"\r\n", "more than 262,144 octets"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ""),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", ""),
+        (torn, ""),
         (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", ""),
         (b"SSH-2.0-OpenSSH\r\n\r\n", ""),
         (reset, ""),
@@ -274,15 +273,27 @@ def reset(connection: socket.socket) -> None:
 )  # fmt: skip
 def test_an_answer_that_is_none(house: _House, step: Any, told: str) -> None:
     """Whatever is wrong with an answer is a failure, which says what, and the next question is asked."""
-    server = house.server([step])
+    server = house.server([step, answer()])
     hook = house.hook(server)
     verdict = house.run(hook.ask(FACTS))
     assert isinstance(verdict, Defer)
+    assert "no answer in" not in verdict.reason.text
     assert verdict.reason.text.startswith(f"h: {told}")
     assert len(verdict.reason.text) > len("h: ")
     assert verdict.reason.source == "mta.toml:9"
     assert str(verdict.reply) == "451 4.7.1 A local policy could not be asked; try again later"
     assert house.run(hook.ask(FACTS)) is None
+    # A connection is kept where the answer could be read to its end, whatever it said
+    readable = told.startswith(("answered", "an answer"))
+    assert server.requests[-1][0] == (0 if readable else 1)
+
+
+def test_an_address_needs_no_look_up(house: _House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address is connected to without a thread."""
+    monkeypatch.setattr("mta.policy.hook.HostnameEndpoint", None)
+    assert house.run(house.hook(house.server()).ask(FACTS)) is None
+    verdict = house.run(house.hook("http://[::1]:1/").ask(FACTS))
+    assert verdict.reason.text.startswith("h: ")
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"])
