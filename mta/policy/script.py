@@ -85,8 +85,8 @@ class Script:
         self._waiting: deque[_Question] = deque()
         self._deaths = 0
         """Processes that were lost since the last answer."""
-        self._rests = 0
-        """Rests since then."""
+        self._rest_seconds = FIRST_REST
+        """How long the next rest is."""
         self._rests_until = 0.0
         self._fault = Fault("not started yet")
         """Why the last process was lost."""
@@ -150,7 +150,7 @@ class Script:
     def _answered(self, raw: Raw, child: ScriptProcess, question: _Question) -> None:
         stage = question.facts.stage
         if child.idle:
-            self._deaths = self._rests = 0
+            self._deaths, self._rest_seconds = 0, FIRST_REST
         if not isinstance(raw, Fault):
             try:
                 self._settle(question, verdict_json.read(raw.get("verdicts"), stage, partial(self._source, stage)))
@@ -220,8 +220,8 @@ class Script:
 
     def _rest(self) -> None:
         """Start nothing for a while."""
-        self._rests_until = self._clock.seconds() + min(LONGEST_REST, FIRST_REST * 2**self._rests)
-        self._rests += 1
+        self._rests_until = self._clock.seconds() + self._rest_seconds
+        self._rest_seconds = min(LONGEST_REST, 2 * self._rest_seconds)
 
     def stop(self) -> defer.Deferred[Any]:
         """Ask nothing more; fires when all processes have ended."""
