@@ -16,13 +16,12 @@ from mta.settings.action import Doing
 from mta.settings.entry import Entry, Listed
 from mta.settings.hook import HookSettings
 from mta.settings.milter import MilterSettings
-from mta.settings.pattern import Pattern
+from mta.settings.pattern import Expression
 from mta.settings.script import ScriptSettings
 from mta.settings.values import (
     Count,
     Derived,
     HostName,
-    Kind,
     NetworkBlock,
     Path,
     Seconds,
@@ -33,7 +32,6 @@ from mta.settings.values import (
 Subject = Literal["peer", "helo", "sender", "recipient"]
 Rule = Literal["off", "tag", "defer", "reject"]
 CountOrNone = Annotated[int, Within(0)]
-Expression = Annotated[Pattern, Kind("a regular expression (RE2)", Pattern)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,4 @@ def test_a_setting_tells_why_it_is_no_pattern() -> None:
     assert reading.table(_Rule, {"pattern": "^a+$"}).pattern == Pattern("^a+$")
     assert problems == []
     reading.table(_Rule, {"pattern": "[a"})
-    assert str(problems[0]) == (
-        'etc/mta.toml:7: pattern: expected a regular expression of RE2, "(?i)^win a prize" (missing ]), found "[a"'
-    )
+    assert str(problems[0]) == ('etc/mta.toml:7: pattern: expected a regular expression (RE2) (missing ]), found "[a"')
