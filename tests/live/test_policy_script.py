@@ -154,6 +154,8 @@ def test_a_file_is_asked(house: _House) -> None:
         ("os._exit(3)", (-1,), "the process ended with status 3", {}),
         ("os.kill(os.getpid(), 9)", (-1,), "the process was killed by SIGKILL", {}),
         ("import ctypes\nctypes.string_at(0)", (1,), "the process was killed by SIGSEGV", {}),
+        ("import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 2))\nwhile True: pass", (2,),
+         "the process was killed by SIGXCPU", {}),
         ("os.abort()", (0,), "the process was killed by SIGABRT", {}),
         ("sys.exit(5)", (0,), "SystemExit: 5", {}),
         ("raise KeyboardInterrupt", (0,), "KeyboardInterrupt", {}),
@@ -224,7 +226,7 @@ def test_the_fence(house: _House) -> None:
             files = sorted(os.listdir("/proc/self/fd"), key=int)
             return accept(repr([
                 limits, files[:-1], os.getpid() == os.getpgrp() == os.getsid(0), os.getpriority(0, 0),
-                sorted(os.environ), sys.flags.isolated,
+                sorted(os.environ), sys.flags.isolated, 30 < resource.getrlimit(resource.RLIMIT_CPU)[0] < 40,
             ]).replace("[", "(").replace("]", ")")[:400])
         def data(facts):
             return accept(os.getcwd())
@@ -236,7 +238,7 @@ def test_the_fence(house: _House) -> None:
         del os.environ["MTA_SECRET"]
     assert answer[0].reason.text == (
         "({'AS': (134217728, 134217728), 'NOFILE': (64, 64), 'CORE': (0, 0)}, "
-        "('0', '1', '2', '3', '4', '5'), True, 5, ('LC_ALL', 'PATH'), 1)"
+        "('0', '1', '2', '3', '4', '5'), True, 5, ('LC_ALL', 'PATH'), 1, True)"
     )
     assert house.run(script.ask(Facts(Stage.DATA)))[0].reason.text == str(house.directory)
 
