@@ -98,6 +98,7 @@ def house(tmp_path: Path) -> Iterator[_House]:
             await script.stop()
 
     here.run(stop())
+    assert [line for line in here.output if "Traceback" in line] == []
 
 
 def source(house: _House, line: int) -> str:
@@ -187,6 +188,20 @@ def test_whatever_a_function_does(
     assert str(fault.reason).endswith(tuple(source(house, LINE + 1 + number) for number in line))
     assert after[0].reason.text.isdigit()
     assert all(len(output) <= 1000 for output in house.output)
+
+
+def test_a_verdict_at_the_wrong_stage(house: _House) -> None:
+    """A verdict that makes no sense at its stage is told with the line that made it, not that of the function."""
+    script = house.script("""\
+        from mta.policy.script_api import discard
+        def helo(facts):
+            answer = discard()
+            return answer
+        """)
+    fault = house.run(script.ask(Facts(Stage.HELO)))
+    assert str(fault.reason) == (
+        f"ValueError: discard: there is no message yet at the stage helo in helo() {source(house, LINE + 2)}"
+    )
 
 
 def test_printing_goes_to_the_log(house: _House) -> None:
