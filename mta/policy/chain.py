@@ -20,6 +20,8 @@ from typing import Any
 
 from twisted.internet import defer
 
+from mta.observe.event import Kind, Level
+from mta.observe.journal import Journal
 from mta.policy.changes import MemoryBody, changed_head
 from mta.policy.facts import Facts, Stage
 from mta.policy.port import Asks, CountsRefusals, KeepsSessions, Policy, Stops
@@ -89,6 +91,21 @@ class Ruling:
     @property
     def _last(self) -> Verdict | None:
         return self.said[-1].verdict if self.said else None
+
+
+    def note(self, journal: Journal, stage: Stage, *, session: str = "", queue_id: str = "") -> None:
+        """Say what was said; a refusal stands in the log as one anyway, so that is for the history alone."""
+        for each in self.said:
+            journal.note(
+                Kind.POLICY_SAID,
+                each.verdict.reason,
+                level=Level.DEBUG if isinstance(each.verdict, Reject | Defer) else Level.INFO,
+                session=session,
+                queue_id=queue_id,
+                stage=stage.value,
+                policy=each.policy,
+                verdict=type(each.verdict).__name__,
+            )
 
 
 NOTHING = Ruling()

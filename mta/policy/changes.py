@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mta.message.header import Field, fields
+from mta.policy.facts import in_pieces
 from mta.policy.verdict import AddHeader, ChangeHeader
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,200}")
-PIECE = 64 * 1024
-"""Octets given at once (`mta.policy.facts.Body`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,7 @@ class MemoryBody:
 
     def pieces(self) -> Iterator[bytes]:
         """Give the octets in pieces."""
-        for start in range(0, len(self.octets), PIECE):
-            yield self.octets[start : start + PIECE]
+        return in_pieces(self.octets)
 
 
 def is_field_name(name: str) -> bool:

@@ -45,6 +45,10 @@ class Stage(enum.Enum):
     ATTEMPT = "attempt"
 
 
+PIECE = 64 * 1024
+"""Octets of a body that are given, or looked at, in one go: SHA-256 takes some 50 µs for them."""
+
+
 class Body(Protocol):
     """The octets behind the head of a message; from memory or from a file, so they are read in pieces."""
 
@@ -56,6 +60,12 @@ class Body(Protocol):
     def pieces(self) -> Iterator[bytes]:
         """Give the octets in pieces of at most 64 KiB. May block on the disk: large ones belong on a thread."""
         ...
+
+
+def in_pieces(octets: bytes, start: int = 0) -> Iterator[bytes]:
+    """Give octets that are in memory, from `start` on, as `Body.pieces` does."""
+    for at in range(start, len(octets), PIECE):
+        yield octets[at : at + PIECE]
 
 
 @dataclass(frozen=True, slots=True)

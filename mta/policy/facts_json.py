@@ -36,8 +36,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mta.mail.reason import Reason
 from mta.message.header import HEAD_MAXIMUM
-from mta.policy.changes import PIECE
-from mta.policy.facts import Body, Facts
+from mta.policy.facts import Body, Facts, in_pieces
 from mta.settings.problem import quoted
 from mta.smtp.address import POSTMASTER, Mailbox, parse_mailbox
 
@@ -58,8 +57,7 @@ class RecordedBody:
 
     def pieces(self) -> Iterator[bytes]:
         """Give what is there."""
-        for start in range(0, len(self.octets), PIECE):
-            yield self.octets[start : start + PIECE]
+        return in_pieces(self.octets)
 
 
 # Writing

@@ -45,7 +45,7 @@ from mta.policy.facts import Stage
 from mta.policy.verdict import File
 from mta.receive.changing import fate
 from mta.receive.commit import Accepted, Committed
-from mta.receive.decision import NOT_STORED, NOT_STORED_FULL, TOO_LATE, Decision
+from mta.receive.decision import LEADS_NOWHERE, NOT_STORED, NOT_STORED_FULL, TOO_LATE, Decision
 from mta.receive.reception import Reception, Transaction
 from mta.receive.staging import Staged
 from mta.receive.telling import Teller, names
@@ -77,12 +77,16 @@ class Acceptance:
         assert staging is not None, "an end of data without its beginning"
         staged = staging.finish()
         if transaction.refusal is not None:
-            return self._teller.refused_message(transaction, event.size, transaction.refusal)
+            return self._refuse(transaction, event.size, transaction.refusal)
         if staged is None:
             assert staging.failed is not None, "content is kept, refused, or could not be stored"
-            return self._teller.refused_message(transaction, event.size, _not_stored(staging.failed))
+            return self._refuse(transaction, event.size, _not_stored(staging.failed))
         if transaction.judging is None and transaction.check is None and not self._chain.wants(Stage.MESSAGE):
-            return self._accept(event, transaction, staged, NOTHING)
+            try:
+                return self._accept(event, transaction, staged, NOTHING)
+            except BaseException:
+                self._forget(transaction)
+                raise
         return defer.Deferred.fromCoroutine(self._judge_message(event, transaction, staged))
 
     async def _judge_message(self, event: EndOfData, transaction: Transaction, staged: Staged) -> Reply:
@@ -103,9 +107,11 @@ class Acceptance:
             delay = ruling.delay
             if delay:
                 await task.deferLater(self._reception.clock, delay, lambda: None)
-            if refused is not None or self._too_late(event):
+            if self._too_late(event):
                 self._forget(transaction)
-                return self._teller.refused_message(transaction, event.size, refused) if refused else TOO_LATE
+                return TOO_LATE
+            if refused is not None:
+                return self._refuse(transaction, event.size, refused)
             accepted = self._accept(event, transaction, staged, ruling)
         except defer.CancelledError:
             self._forget(transaction)
@@ -126,15 +132,19 @@ class Acceptance:
         body = facts.body if facts is not None and isinstance(facts.body, MemoryBody) else None
         prefix = self._trace(transaction) + self._signatures(transaction, fields, body) + transaction.fields
         prefix = self._seal(transaction, prefix + fields, body) + prefix
-        content = staged.content(prefix, fields)
-        if body is not None:
+        if body is None:
+            content = staged.content(prefix, fields)
+        else:
             assert transaction.staging is not None
             transaction.staging.drop()
             content = prefix + fields + b"\r\n" + body.octets
-        kept = staged.rest if isinstance(content, StagedContent) else b""
-        head = content.head if isinstance(content, StagedContent) else content
-        size = len(head) + (event.size - len(staged.head.octets) if kept else 0)
+        if isinstance(content, StagedContent):
+            head, size = content.head, len(content.head) + event.size - len(staged.head.octets)
+        else:
+            head, size = content, len(content)
         after = fate(transaction.reverse_path, transaction.addressed, transaction.said, self._reception.address)
+        if after.nowhere is not None:
+            return self._refuse(transaction, size, Decision(LEADS_NOWHERE, after.nowhere))
         if after.discarded is not None:
             return self._discard(transaction, size, after.discarded)
         envelope = Envelope(
@@ -308,6 +318,10 @@ class Acceptance:
             smtputf8=transaction.smtputf8,
             recipient=transaction.named[0] if len(transaction.named) == 1 else None,
         )
+
+    def _refuse(self, transaction: Transaction, size: int, decision: Decision) -> Reply:
+        self._forget(transaction)
+        return self._teller.refused_message(transaction, size, decision)
 
     def _forget(self, transaction: Transaction) -> None:
         self._chain.reset(self._teller.conversation.peer.session)

@@ -2,7 +2,8 @@
 
 Policies speak in the order of the chain, and each sees what those before it changed (`mta.policy.chain`); here the sum
 of it is taken. The envelope changes in the order in which the verdicts were given. A `Redirect` at RCPT was followed
-there; at a later stage it replaces all recipients.
+there; at a later stage it replaces all recipients. One to a mailbox that does not exist is a slip of the administrator:
+the message is put off, not lost.
 """
 
 from __future__ import annotations
@@ -36,15 +37,17 @@ class Fate:
     addressed: tuple[Addressed, ...]
     held: Reason | None = None
     discarded: Reason | None = None
+    nowhere: Reason | None = None
+    """Why it cannot be told where it goes."""
 
 
 def fate(
     reverse_path: Mailbox | None, addressed: Sequence[Addressed], verdicts: Iterable[Verdict], address: Address
 ) -> Fate:
-    """Apply verdicts to an envelope."""
-    held = discarded = None
+    """Apply verdicts to an envelope, whose recipients are each there once."""
+    held = discarded = nowhere = None
     folder = ""
-    recipients = list(addressed)
+    recipients = {each.recipient.mailbox: each for each in addressed}
     for verdict in verdicts:
         match verdict:
             case Hold():
@@ -56,18 +59,25 @@ def fate(
             case ChangeSender():
                 reverse_path = verdict.sender
             case AddRecipient():
-                recipients += address(verdict.mailbox)
+                for each in address(verdict.mailbox):
+                    recipients.setdefault(each.recipient.mailbox, each)
             case RemoveRecipient():
-                recipients = [each for each in recipients if not _is(each, verdict.mailbox)]
+                recipients = {key: each for key, each in recipients.items() if not _is(each, verdict.mailbox)}
             case Redirect():
-                recipients = list(address(verdict.mailbox))
-    once = {each.recipient.mailbox: each for each in reversed(recipients)}
-    kept = tuple(each for each in dict.fromkeys(recipients) if once[each.recipient.mailbox] is each)
+                recipients = {each.recipient.mailbox: each for each in address(verdict.mailbox)}
+                nowhere = None if recipients else leads_nowhere(verdict)
+    kept = tuple(recipients.values())
     if folder:
         kept = tuple(_filed(each, folder) for each in kept)
     if not kept and discarded is None:
         discarded = Reason("policies left no recipient", "mta.policy")
-    return Fate(reverse_path, kept, held, discarded)
+    return Fate(reverse_path, kept, held, discarded, nowhere)
+
+
+def leads_nowhere(redirect: Redirect) -> Reason:
+    """Say that a mailbox that a policy names does not exist."""
+    why = redirect.reason
+    return Reason(f"redirected to {redirect.mailbox}, which is not here: {why.text}", why.source)
 
 
 def _is(addressed: Addressed, mailbox: Mailbox) -> bool:

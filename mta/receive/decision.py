@@ -31,6 +31,7 @@ TLS_NOW = reply(220, status.OK, "Go ahead with TLS")
 TLS_UNAVAILABLE = reply(454, status.SYSTEM_FAULT, "TLS not available now")
 TOO_LATE = reply(451, status.SYSTEM_FAULT, "This took too long here; try again later")
 """What is said to nobody: the peer had another reply meanwhile, or is gone."""
+LEADS_NOWHERE = reply(451, status.SYSTEM_FAULT, "A local policy sends this nowhere; try again later")
 LOOP = reply(554, status.LOOP, "This message goes in circles")
 HEADER_TOO_BIG = reply(552, status.MESSAGE_TOO_BIG, "The header of this message is too large")
 

@@ -22,10 +22,9 @@ lost connection
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet import defer, task
 
@@ -39,8 +38,10 @@ from mta.policy.chain import NOTHING, Ruling
 from mta.policy.facts import Stage
 from mta.policy.verdict import Redirect
 from mta.receive.acceptance import Acceptance, forget, settled
+from mta.receive.changing import leads_nowhere
 from mta.receive.decision import (
     HEADER_TOO_BIG,
+    LEADS_NOWHERE,
     LOOP,
     LOW_DISK,
     RCPT_OK,
@@ -76,12 +77,9 @@ from mta.smtp.event import (
 from mta.smtp.reply import Reply, reply
 from mta.smtp.server import ServerSession
 
-T = TypeVar("T")
-
 Answer = Reply | defer.Deferred[Reply] | None
 
 _HELLO = reply(250, None, "Hello")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ReceivingSession:
@@ -91,7 +89,6 @@ class ReceivingSession:
         self._reception = reception
         self._rules = rules
         self._session = session
-        conversation = Conversation(peer)
         self._transaction: Transaction | None = None
         self._event: Event | None = None
         """The last one."""
@@ -101,7 +98,7 @@ class ReceivingSession:
         self._chain = reception.policies()
         self._chain.enter()
         self._check = reception.check(peer.address) if rules.checks else None
-        self._teller = Teller(reception, rules.name, conversation, self._check)
+        self._teller = Teller(reception, rules.name, Conversation(peer), self._check)
         self._acceptance = Acceptance(reception, rules.name, self._teller, self._chain, self._too_late)
         self._opened = reception.journal.wall()
         session.offer = rules.offer(self._teller.conversation)
@@ -219,6 +216,9 @@ class ReceivingSession:
         for each in ruling.said:
             if isinstance(each.verdict, Redirect):
                 found = self._reception.address(each.verdict.mailbox)
+                if not found:
+                    nowhere = leads_nowhere(each.verdict)
+                    return self._refuse_recipient(transaction, event, Decision(LEADS_NOWHERE, nowhere))
         transaction.hear(ruling, besides=Redirect)
         transaction.named.append(event.mailbox)
         for addressed in found:

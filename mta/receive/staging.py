@@ -19,6 +19,7 @@ from typing import Protocol
 from mta.disk.port import Disk, File
 from mta.mail.reason import Reason
 from mta.message.header import Head, find_head
+from mta.policy.facts import PIECE, in_pieces
 from mta.spool.port import StagedContent
 
 MEMORY_MAXIMUM = 256 * 1024
@@ -26,8 +27,6 @@ MEMORY_MAXIMUM = 256 * 1024
 
 What goes into one Maildir from memory is never in the queue, so this is not the spool's `inline_maximum`, which bounds
 a row of its database and what the relay keeps."""
-PIECE = 64 * 1024
-"""Octets of the body that are looked at in one go: SHA-256 takes some 50 µs for it."""
 
 
 class Space(Protocol):
@@ -78,14 +77,13 @@ class StagedBody:
 
     def pieces(self) -> Iterator[bytes]:
         """Give the octets in pieces of at most 64 KiB; those of a file are read from the disk."""
+        if isinstance(self.rest, bytes):
+            yield from in_pieces(self.rest, self.skipped)
+            return
         skipped = self.skipped
-        if isinstance(self.rest, StagedContent):
-            for piece in self.disk.read_pieces(self.rest.path, PIECE):
-                yield piece[skipped:] if skipped else piece
-                skipped = 0
-        else:
-            for start in range(skipped, len(self.rest), PIECE):
-                yield self.rest[start : start + PIECE]
+        for piece in self.disk.read_pieces(self.rest.path, PIECE):
+            yield piece[skipped:] if skipped else piece
+            skipped = 0
 
 
 class Staging:
@@ -164,9 +162,8 @@ class Staging:
         self._forget_memory()
         self._space.wrote(len(head.octets))
         if self.observe is not None:
-            body = rest if head.separator else rest[2:]
-            for start in range(0, len(body), PIECE):
-                self.observe(body[start : start + PIECE])
+            for piece in in_pieces(rest, 0 if head.separator else 2):
+                self.observe(piece)
         return head, rest
 
     def _write(self, file: File, octets: bytes) -> None:

@@ -63,18 +63,8 @@ class Teller:
         return Facts(stage, **(known | new))
 
     def said(self, stage: Stage, ruling: Ruling, queue_id: str = "") -> None:
-        """Note what policies say; a refusal stands in the log as one anyway, so this is for the history alone."""
-        for each in ruling.said:
-            self._journal.note(
-                Kind.POLICY_SAID,
-                each.verdict.reason,
-                level=Level.DEBUG if isinstance(each.verdict, Reject | Defer) else Level.INFO,
-                session=self.conversation.peer.session,
-                queue_id=queue_id,
-                stage=stage.value,
-                policy=each.policy,
-                verdict=type(each.verdict).__name__,
-            )
+        """Note what policies say."""
+        ruling.note(self._journal, stage, session=self.conversation.peer.session, queue_id=queue_id)
 
     def hear(self, stage: Stage, transaction: Transaction, ruling: Ruling) -> Decision | None:
         """Take what policies say of a message; a decision where they refuse it."""

@@ -21,9 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.internet import defer
 
 from mta.mail.outcome import Deferred, Discarded, Failed, Held, Outcome
-from mta.observe.event import Kind
 from mta.observe.journal import Journal
-from mta.policy.chain import NOTHING, Chain, Ruling
+from mta.policy.chain import Chain, Ruling
 from mta.policy.facts import Facts, Stage
 from mta.relay.port import Delivery
 from mta.smtp import status
@@ -43,10 +42,10 @@ class PolicedDelivery:
     ) -> Mapping[int, Outcome]:
         """See `Delivery`."""
         chain = self._chain()
-        decided = await self._ask(chain, _facts(Stage.ROUTE, message, recipients))
-        outcome = _outcome(decided)
-        if outcome is not None:
-            return {queued.number: outcome for queued in recipients}
+        if chain.wants(Stage.ROUTE):
+            outcome = _outcome(await self._ask(chain, _facts(Stage.ROUTE, message, recipients)))
+            if outcome is not None:
+                return {queued.number: outcome for queued in recipients}
         outcomes = await self._delivery.deliver(message, content, recipients)
         if chain.wants(Stage.ATTEMPT):
             for queued in recipients:
@@ -67,19 +66,9 @@ class PolicedDelivery:
             self._journal.fault("policy after an attempt", error, queue_id=message.queue_id)
 
     async def _ask(self, chain: Chain, facts: Facts) -> Ruling:
-        if not chain.wants(facts.stage):
-            return NOTHING
         asked = chain.ask(facts)
         ruling = await asked if isinstance(asked, defer.Deferred) else asked
-        for each in ruling.said:
-            self._journal.note(
-                Kind.POLICY_SAID,
-                each.verdict.reason,
-                queue_id=facts.queue_id,
-                stage=facts.stage.value,
-                policy=each.policy,
-                verdict=type(each.verdict).__name__,
-            )
+        ruling.note(self._journal, facts.stage, queue_id=facts.queue_id)
         return ruling
 
 

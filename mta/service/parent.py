@@ -165,7 +165,7 @@ class Parent(service.Service):
         try:
             loaded = load(self._path)
             settings = fixed.go_on(self._settings, loaded)
-            self._worker.check(settings)
+            policies = self._worker.prepare(settings)
             log = LogFile(settings, self._reactor)
         except SettingsRefused as refused:
             for problem in refused.problems:
@@ -177,7 +177,7 @@ class Parent(service.Service):
                     line=problem.line,
                 )
             raise
-        self._worker.reload(settings)
+        self._worker.reload(settings, policies)
         self._settings = settings
         self._journal.sinks[self._journal.sinks.index(self._log.sink)] = log.sink
         self._log.close()

@@ -45,9 +45,10 @@ class Policies:
         self._journal = journal
         self._ending: set[defer.Deferred[Any]] = set()
 
-    def check(self, settings: Settings) -> None:
-        """Find what the settings alone do not show. Raises SettingsRefused."""
-        names = [policy.name for policy in self._make(settings, self._scripts(settings))]
+    def prepare(self, settings: Settings) -> list[Policy]:
+        """Make the policies of `settings`, in their order. Raises SettingsRefused for what the settings do not show."""
+        made = self._make(settings, self._scripts(settings))
+        names = [policy.name for policy in made]
         doubled = sorted({name for name in names if names.count(name) > 1})
         unknown = [name for name in settings.policy.order if name not in names]
         problems = [Problem(settings.path, 0, "each name once", quoted(name), "[policy]") for name in doubled]
@@ -58,13 +59,12 @@ class Policies:
         ]
         if problems:
             raise SettingsRefused(problems)
-
-    def use(self, settings: Settings) -> None:
-        """Put the policies of `settings` in force; sessions that began before keep theirs. Raises as `check`."""
-        made = self._make(settings, self._scripts(settings))
         order = {name: place for place, name in enumerate(settings.policy.order)}
-        made.sort(key=lambda policy: order.get(policy.name, len(order)))
-        before, self.chain = self.chain, self._chain(made)
+        return sorted(made, key=lambda policy: order.get(policy.name, len(order)))
+
+    def use(self, policies: Sequence[Policy]) -> None:
+        """Put what was prepared in force; sessions that began before keep theirs."""
+        before, self.chain = self.chain, self._chain(policies)
         before.retire()
 
     async def stop(self) -> None:

@@ -48,6 +48,7 @@ from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.policy.built_in import Ports, Remembered
+from mta.policy.port import Policy
 from mta.policy.rate import Rate
 from mta.receive.commit import Commit
 from mta.receive.mx import Mx
@@ -167,7 +168,7 @@ class Worker:
             Signers(lambda: self.current().directory, lambda: self.current().dkim, journal.wall),
         )
         self._relay.start()
-        self._policies.use(settings)
+        self._policies.use(self._policies.prepare(settings))
         self._listen(listening)
 
     def _open_staging(self) -> str:
@@ -288,15 +289,18 @@ class Worker:
 
     # Reload
 
-    def check(self, settings: Settings) -> None:
-        """Find what `load` could not: a certificate that cannot be used. Raises SettingsRefused."""
-        _Tls(settings.tls)
-        self._policies.check(settings)
+    def prepare(self, settings: Settings) -> Sequence[Policy]:
+        """Find what `load` could not: a certificate, a policy that cannot be used. Raises SettingsRefused.
 
-    def reload(self, settings: Settings) -> None:
+        Returns the policies for `reload`.
+        """
+        _Tls(settings.tls)
+        return self._policies.prepare(settings)
+
+    def reload(self, settings: Settings, policies: Sequence[Policy]) -> None:
         """Use `settings` from now on. Sessions go on; what they ask for next they find in the new settings."""
         self._tls.reload(settings.tls)
-        self._policies.use(settings)
+        self._policies.use(policies)
         self._settings = settings
 
     # The operator

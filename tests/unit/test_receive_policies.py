@@ -306,3 +306,53 @@ def test_unknown_recipients_are_counted(tmp_path: Path) -> None:
         assert talk.send(f"RCPT TO:<no{number}@example.test>\r\n".encode()).startswith(b"550 5.1.1")
     assert talk.send(DIALOGUE[Stage.RCPT]).startswith(b"450 ")
     assert rule.asked[-1].unknown_recipients == 3
+
+
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.MESSAGE])
+def test_a_redirect_that_leads_nowhere_loses_no_mail(tmp_path: Path, stage: Stage) -> None:
+    """One to a mailbox that does not exist is put off with 451 and the place of the policy; nothing is discarded."""
+    post, _ = post_with(tmp_path, Redirect(WHY, Mailbox("nobody", "example.test")), stage)
+    talk = post.session()
+    talk.send(DIALOGUE[Stage.MAIL])
+    answer = talk.send(DIALOGUE[Stage.RCPT])
+    if stage is Stage.MESSAGE:
+        talk.send(b"DATA\r\n")
+        answer = talk.send(DIALOGUE[Stage.HEADERS])
+    assert answer == b"451 4.3.0 A local policy sends this nowhere; try again later\r\n"
+    [refused] = [event for event in post.journal.events if event.kind in (Kind.RECIPIENT_REFUSED, Kind.MESSAGE_REFUSED)]
+    assert refused.reason is not None
+    assert (refused.reason.source, "nobody@example.test" in refused.reason.text) == (WHY.source, True)
+    assert (post.maildir("bob"), post.spool.page()) == ([], [])
+
+
+def test_a_bug_before_the_commit_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised while a large message is put together, with nobody to wait for, leaves no file."""
+    post = Post(etc(tmp_path))
+
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError("bug")
+
+    monkeypatch.setattr("mta.receive.acceptance.without_forged", broken)
+    talk = post.session()
+    for stage in (Stage.MAIL, Stage.RCPT, Stage.DATA):
+        talk.send(DIALOGUE[stage])
+    with pytest.raises(ZeroDivisionError):
+        talk.send(b"Subject: x\r\n\r\n" + b"x" * MEMORY_MAXIMUM + b"\r\n.\r\n")
+    assert post.simulated.files("/state/staging") == {}
+
+
+def test_who_keeps_sessions_learns_of_a_message_refused_for_its_head(tmp_path: Path) -> None:
+    """A filter that was told of MAIL and RCPT is told that the message is gone, also where its head was refused."""
+    told: list[str] = []
+
+    class Keeps(Rule):
+        def reset(self, session: str) -> None:
+            told.append(session)
+
+        def closed(self, session: str) -> None:
+            """Nothing."""
+
+    post = Post(etc(tmp_path))
+    post.chain = Chain([Keeps(lambda _: Reject(WHY), frozenset({Stage.HEADERS}))])
+    assert mail(post).startswith(b"550 ")
+    assert told == ["session1"]

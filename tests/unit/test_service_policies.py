@@ -91,3 +91,9 @@ def test_a_domain_bounds_its_messages(tmp_path: Path) -> None:
         ruling = chain.ask(Facts(Stage.RCPT, recipient=bob, size=size))
         assert isinstance(ruling, Ruling)
         assert (ruling.refusal is not None) == refused
+
+
+def test_a_start_with_a_mistake_is_refused_as_a_reload_is(tmp_path: Path) -> None:
+    """A name in ``[policy] order`` that no policy has keeps the server from starting, with its words."""
+    with pytest.raises(SystemExit):
+        server(tmp_path, '[policy]\norder = ["nobody"]\n')
