@@ -13,12 +13,13 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
 
 .DELETE_ON_ERROR:
-.PHONY: help run test bench interop clean
+.PHONY: help run test bench bench-mailauth interop clean
 
 help:
 	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
 	@echo 'make test    run all tests (TESTS=tests/unit for a part)'
 	@echo 'make bench   measure messages per second beside the installed Postfix; see docs/testing.md'
+	@echo 'make bench-mailauth   measure what signatures and checks cost'
 	@echo 'make interop verify what others sign, and have them verify what we do; see docs/mailauth-interop.md'
 	@echo 'make clean   remove $(VENV) and what was built; var/ stays'
 	@echo

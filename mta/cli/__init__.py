@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mta import __version__
-from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, fail, state_directory
+from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_UNAVAILABLE, fail, state_directory
 from mta.cli.demo import Ports, describe_demo, write_demo
 from mta.cli.dkim import dkim
 from mta.cli.policy import policy
@@ -18,8 +18,6 @@ from mta.cli.queue import queue
 from mta.service.control import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 from mta.settings.values import parse_host_name
-
-EX_CANTCREAT = 73
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

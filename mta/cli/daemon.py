@@ -13,8 +13,13 @@ from mta.settings.domains import read_toml
 from mta.settings.problem import Problem, SettingsRefused
 from mta.settings.sections import Settings
 
+# Exit statuses of sysexits(3)
 EX_DATAERR = 65
+EX_NOINPUT = 66
 EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+EX_CANTCREAT = 73
+EX_TEMPFAIL = 75
 EX_CONFIG = 78
 
 CONFIG = click.option(

@@ -19,9 +19,9 @@ from typing import Any
 import click
 from twisted.internet import defer
 
-from mta.cli.daemon import CONFIG, EX_CONFIG, EX_DATAERR, fail, state_directory
+from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_TEMPFAIL, fail, state_directory
 from mta.cli.names import finish, resolvers
-from mta.cli.site import EX_CANTCREAT, EX_TEMPFAIL, Site, read_site, told
+from mta.cli.site import Site, read_site, told
 from mta.disk.posix import PosixDisk
 from mta.mail.reason import Reason
 from mta.mailauth.dkim_published import Published, Resolvers, Sight, look

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from twisted.internet import defer, task
 from twisted.python.failure import Failure
 
-from mta.cli.daemon import EX_CONFIG, EX_DATAERR, fail
+from mta.cli.daemon import EX_CONFIG, EX_DATAERR, EX_NOINPUT, EX_SOFTWARE, fail
 from mta.cli.example import EXAMPLE, KNOWN_FROM, read_message
 from mta.policy import facts_json, verdict_json
 from mta.policy.facts import Facts, Stage
@@ -35,8 +35,6 @@ from mta.settings.values import parse_wait
 from mta.smtp.address import Mailbox, parse_mailbox
 from mta.smtp.reply import printable
 
-EX_NOINPUT = 66
-EX_SOFTWARE = 70
 _INTERRUPTED = 130
 
 _STAGES = [stage.value for stage in Stage]

@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from mta.cli.daemon import EX_CONFIG, EX_DATAERR, fail
+from mta.cli.daemon import EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_TEMPFAIL, fail
 from mta.disk.posix import PosixDisk
 from mta.mailauth.dkim_store import KeyChanged, KeysBusy, KeyStore
 from mta.mailauth.keypair import generate_private_key
@@ -28,9 +28,6 @@ from mta.settings.table import Reading
 from mta.settings.values import parse_host_name
 
 T = TypeVar("T")
-
-EX_CANTCREAT = 73
-EX_TEMPFAIL = 75
 
 
 @dataclass(frozen=True, slots=True)

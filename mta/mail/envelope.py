@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from mta.smtp.address import Mailbox
@@ -23,6 +24,14 @@ class Notify(enum.Flag):
     FAILURE = 2
     DELAY = 4
     DEFAULT = FAILURE | DELAY
+
+
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,60}(?:\.[A-Za-z0-9][A-Za-z0-9 _-]{0,60}){0,5}")
+
+
+def is_folder(text: str) -> bool:
+    """Whether mail can be put into a folder of this name: letters, digits, ``-``, ``_``, space; dots divide levels."""
+    return _FOLDER.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

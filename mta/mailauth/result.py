@@ -187,6 +187,8 @@ def summary(authentication: Authentication) -> dict[str, Any]:
     ):
         if check is not None:
             said[name] = _in_words(check.result.value, subject or "", check.reason)
+    if authentication.notes:
+        said["notes"] = "; ".join(map(str, authentication.notes))
     if authentication.dkim:
         said["dkim"] = "; ".join(
             _in_words(each.result.value, each.domain and f"{each.selector}._domainkey.{each.domain}", each.reason)

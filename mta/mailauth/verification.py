@@ -93,7 +93,7 @@ class SessionCheck:
         self._address = address
         limits = SpfLimits(seconds=settings.deadlines.spf)
         self._spf = SpfChecker(verifier.resolver, verifier.clock, verifier.wall, verifier.hostname, limits)
-        self._named = self._begin(self._check_name()) if settings.iprev else None
+        self._named = defer.Deferred.fromCoroutine(self._check_name()) if settings.iprev else None
         self._sent: defer.Deferred[None] | None = None
         self._of_helo: tuple[str, Spf] | None = None
         """The last HELO name with an answer about it, which holds for all messages of the session."""
@@ -107,7 +107,7 @@ class SessionCheck:
         """Begin to check a reverse-path; what was under way about the one before is cancelled."""
         self.helo = self.spf = None
         self._cancel(self._sent)
-        self._sent = self._begin(self._check_sender(sender, helo)) if self._settings.spf else None
+        self._sent = defer.Deferred.fromCoroutine(self._check_sender(sender, helo)) if self._settings.spf else None
 
     async def settled(self) -> None:
         """Wait until nothing is under way. What fails is a bug."""
@@ -135,7 +135,7 @@ class SessionCheck:
         known = self._of_helo[1] if self._of_helo is not None and self._of_helo[0] == helo else None
         # For `<>` both are one and the same check (RFC 7208 §2.4).
         ask = sender is not None and known is None
-        of_helo = self._begin(self._spf.helo(self._address, helo)) if ask else None
+        of_helo = defer.Deferred.fromCoroutine(self._spf.helo(self._address, helo)) if ask else None
         try:
             self.spf = await self._spf.mail_from(self._address, sender, helo)
             if sender is not None:
@@ -144,9 +144,6 @@ class SessionCheck:
                 self._of_helo = helo, self.helo
         finally:
             self._cancel(of_helo)
-
-    def _begin(self, work: Coroutine[Any, Any, T]) -> defer.Deferred[T]:
-        return defer.Deferred.fromCoroutine(work)
 
     def _cancel(self, waiting: defer.Deferred[Any] | None) -> None:
         if waiting is not None:

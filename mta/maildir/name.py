@@ -8,8 +8,7 @@ the file from ``new`` to ``cur`` and appends what it knows of it: ``:2,FLAGS``, 
 
 from __future__ import annotations
 
-import re
-
+from mta.mail.envelope import is_folder
 from mta.mail.queueid import accepted_at
 
 TMP = "tmp"
@@ -18,8 +17,6 @@ NEW = "new"
 """Directory of what is delivered, and no reader has seen."""
 CUR = "cur"
 """Directory of what a reader has seen."""
-
-_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,60}(?:\.[A-Za-z0-9][A-Za-z0-9 _-]{0,60}){0,5}")
 
 
 def message_name(queue_id: str) -> str:
@@ -32,10 +29,9 @@ def message_name(queue_id: str) -> str:
 def folder_path(maildir: str, folder: str) -> str:
     """Return the directory of a folder below a Maildir (Maildir++, as Dovecot and Courier read it); "" is the inbox.
 
-    What has other characters than letters, digits, ``-``, ``_``, space and single dots (which divide levels) is the
-    inbox too: in doubt mail goes where it is read.
+    What is no name of a folder is the inbox too: in doubt mail goes where it is read.
     """
-    return f"{maildir}/.{folder}" if _FOLDER.fullmatch(folder) else maildir
+    return f"{maildir}/.{folder}" if is_folder(folder) else maildir
 
 
 def is_message(entry: str, name: str) -> bool:

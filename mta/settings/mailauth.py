@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from mta.mail.envelope import is_folder
 from mta.settings.values import Derived, HostName, Kind, NetworkBlock, Seconds, parse_host_name, within
-
-# What `mta.maildir` makes a directory of; dots divide levels
-_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,60}(?:\.[A-Za-z0-9][A-Za-z0-9 _-]{0,60}){0,5}")
 
 Disposition = Literal["accept", "quarantine", "reject"]
 
@@ -24,7 +21,7 @@ def parse_domains(text: str) -> str:
 
 def parse_folder(text: str) -> str:
     """Read the name of a folder in a Maildir, or nothing. Raises ValueError."""
-    if text and not _FOLDER.fullmatch(text):
+    if text and not is_folder(text):
         raise ValueError(text)
     return text
 
