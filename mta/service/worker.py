@@ -64,7 +64,7 @@ from mta.relay.remote import RemoteDelivery
 from mta.service.clock import within
 from mta.service.control import Command
 from mta.service.names import name_servers
-from mta.service.operator import QueueCommands
+from mta.service.operator.queue import QueueCommands
 from mta.service.policies import Policies
 from mta.service.pools import Pools
 from mta.service.sockets import Listening

@@ -6,8 +6,8 @@ import json
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Make it, and have the command use its name servers and its daemon."""
     site = Site(tmp_path)
-    module = sys.modules["mta.cli.dkim"]  # its group of commands has taken the name in the package
+    module = import_module("mta.cli.dkim")
     monkeypatch.setattr(module, "resolvers", lambda settings: site.resolvers)
     monkeypatch.setattr(module, "ask", site.ask)
     return site

@@ -1,4 +1,4 @@
-"""mta.service.operator"""
+"""mta.service.operator.queue"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from mta.mail.reason import Reason
 from mta.observe.event import Kind
 from mta.service.control import CommandRefused
-from mta.service.operator import DELETED, PAGE, RELEASED, QueueCommands
+from mta.service.operator.queue import DELETED, PAGE, RELEASED, QueueCommands
 from mta.spool.port import State
 from tests.doubles.journal import RecordingJournal
 from tests.doubles.spool import ModelSpool, message
