@@ -1,14 +1,17 @@
 """The control socket: how the operator's commands reach the daemon (``{state}/control.sock``, mode 0600).
 
 One request is a line of JSON, ``{"command": "reload"}``; its answer another, ``{"ok": true, …}`` or ``{"ok": false,
-"error": "…"}``. Who may open the socket may do everything with the queue; the directory and mode decide that.
+"error": "…"}``. Who may open the socket may do everything with the queue; the directory and mode decide that. A command
+finds in the request, as ``operator``, the name of the user at the other end, as the kernel knows it (SO_PEERCRED).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pwd
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +29,8 @@ _REQUEST_MAXIMUM = 64 * 1024
 _CLIENT_TIMEOUT = 60.0
 """Seconds that a command waits for its answer."""
 
+_CREDENTIALS = struct.Struct("3i")
+"""``struct ucred``: process, user, group (unix(7))."""
 
 _PATH_MAXIMUM = 107
 """Octets of a socket's path (unix(7): 108 with the NUL)."""
@@ -41,6 +46,14 @@ def socket_path(state: str) -> str:
             "kernel takes (unix(7)): give `state` a shorter path"
         )
     return path
+
+
+def user_name(uid: int) -> str:
+    """The name of a user of the system, or the number of one that has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 class CommandRefused(Exception):
@@ -66,7 +79,15 @@ class ControlProtocol(LineOnlyReceiver):
             known = ", ".join(sorted(self._commands))
             self._answer({"ok": False, "error": f'a request is {{"command": …}} with one of: {known}'})
             return
+        request["operator"] = self._operator()
         defer.maybeDeferred(command, request).addCallbacks(self._done, self._failed)
+
+    def _operator(self) -> str:
+        handle = getattr(self.transport, "getHandle", None)
+        if handle is None:
+            return ""
+        credentials = handle().getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return user_name(_CREDENTIALS.unpack(credentials)[1])
 
     def _done(self, result: dict[str, Any]) -> None:
         self._answer({"ok": True, **result})

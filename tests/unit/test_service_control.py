@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.testing import StringTransport
 
 from mta.observe.event import Kind
-from mta.service.control import CommandRefused, ControlFactory
+from mta.service.control import CommandRefused, ControlFactory, user_name
 from tests.doubles.journal import RecordingJournal
 
 
@@ -71,3 +73,23 @@ def test_what_is_no_request_is_answered_with_what_one_is() -> None:
         assert not answer["ok"]
         assert "echo, fail, refuse" in answer["error"]
     assert operator.journal.events == []
+
+
+def test_a_command_learns_who_asks() -> None:
+    """The operator is the user at the other end, as the kernel says, whatever stands in the request."""
+    asked: list[Mapping[str, Any]] = []
+    protocol = ControlFactory({"note": lambda request: asked.append(request) or {}}, RecordingJournal()).buildProtocol(
+        None
+    )
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        transport = StringTransport()
+        transport.getHandle = lambda: ours
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b'{"command": "note", "operator": "somebody"}\n')
+    assert [request["operator"] for request in asked] == [user_name(os.getuid())]
+
+
+def test_a_user_without_a_name_is_a_number() -> None:
+    """The name of a user of the system; a number where there is none."""
+    assert (user_name(0), user_name(3_999_999)) == ("root", "3999999")
