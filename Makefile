@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
 
 .DELETE_ON_ERROR:
-.PHONY: help run test bench bench-mailauth interop clean
+.PHONY: help run test bench bench-mailauth interop man clean
 
 help:
 	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
@@ -21,6 +21,7 @@ help:
 	@echo 'make bench   measure messages per second beside the installed Postfix; see docs/testing.md'
 	@echo 'make bench-mailauth   measure what signatures and checks cost'
 	@echo 'make interop verify what others sign, and have them verify what we do; see docs/mailauth-interop.md'
+	@echo 'make man     make the manual pages in build/man: man -l build/man/mta.1'
 	@echo 'make clean   remove $(VENV) and what was built; var/ stays'
 	@echo
 	@echo 'PYTHON=$(PYTHON) (3.11 or later)'
@@ -40,6 +41,9 @@ bench-mailauth: $(VENV)/tested
 
 interop: $(VENV)/tested
 	@$(BIN)/python -m tests.interop.mailauth --report docs/mailauth-interop.md $(INTEROP)
+
+man: $(VENV)/installed
+	@$(BIN)/python -m mta.cli.manual build/man
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

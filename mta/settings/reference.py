@@ -1,6 +1,7 @@
 """The reference of ``etc/``, made from the settings classes: ``python -m mta.settings.reference > docs/settings.md``.
 
 A class is a table, a field is a key; the text below a field is its description, the annotation says what it takes.
+mta.toml(5) is made of the same values (`mta.cli.manual`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
 from mta.settings.sections import DomainSettings, Settings
@@ -32,6 +34,28 @@ refused with its file and line, all of them at once, and what ran before goes on
 * What *counts from the start on* is not changed by `mta reload`, which names it; it needs a restart.
 * Domains, users and aliases are in the directory `domains` beside `mta.toml`, see [below](#domains).
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a table; code in its texts stands in back quotes."""
+
+    name: str
+    description: str
+    takes: str
+    default: str
+    """As the file would have it, or that there is none; empty where the key is required."""
+    at_start: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the file with its keys, without the tables below it."""
+
+    heading: str
+    """With its brackets; empty for the top of the file."""
+    summary: str
+    keys: tuple[Key, ...]
 
 
 def _descriptions(cls: type) -> Mapping[str, str]:
@@ -70,11 +94,11 @@ def _code(text: str) -> str:
     return text.replace("``", "`")
 
 
-def _tables(cls: type, name: str, brackets: str = "[]", fixed: bool = False) -> Iterator[str]:
-    """The sections of a class and of those below it."""
+def tables(cls: type, name: str = "", brackets: str = "[]", fixed: bool = False) -> Iterator[Table]:
+    """Yield the table of a class, then those below it."""
     descriptions = _descriptions(cls)
-    title = f"`{brackets[: len(brackets) // 2]}{name}{brackets[len(brackets) // 2 :]}`" if name else "Top of the file"
-    yield f"\n## {title}\n\n{_code(' '.join(_summary(cls).split()))}\n"
+    half = len(brackets) // 2
+    keys = []
     below = []
     for key, field in keys_of(cls).items():
         hint = optional(hints(cls)[field.name])
@@ -84,31 +108,46 @@ def _tables(cls: type, name: str, brackets: str = "[]", fixed: bool = False) -> 
         if dataclasses.is_dataclass(inner) and isinstance(inner, type) and not marks_of(inner):
             below.append((inner, dotted, "[[]]" if inner is not hint else "[]", taken))
             continue
-        yield f"\n**`{key}`** – {_code(descriptions[field.name])}  \n"
         if field.default is not dataclasses.MISSING:
-            default = f" Default: `{_written(field.default, hint)}`."
+            default = f"`{_written(field.default, hint)}`"
         else:
-            default = "" if field.default_factory is dataclasses.MISSING else " Default: none."
-        when = " Counts from the start on." if taken else ""
-        yield f"Takes {_code(expectation(hint))}.{default}{when}\n"
+            default = "" if field.default_factory is dataclasses.MISSING else "none"
+        keys.append(Key(key, _code(descriptions[field.name]), _code(expectation(hint)), default, taken))
+    heading = f"{brackets[:half]}{name}{brackets[half:]}" if name else ""
+    yield Table(heading, _code(" ".join(_summary(cls).split())), tuple(keys))
     for each in below:
-        yield from _tables(*each)
+        yield from tables(*each)
+
+
+def _markdown(table: Table) -> Iterator[str]:
+    title = f"`{table.heading}`" if table.heading else "Top of the file"
+    yield f"\n## {title}\n\n{table.summary}\n"
+    for key in table.keys:
+        yield f"\n**`{key.name}`** – {key.description}  \n"
+        default = f" Default: {key.default}." if key.default else ""
+        yield f"Takes {key.takes}.{default}{' Counts from the start on.' if key.at_start else ''}\n"
 
 
 def _summary(cls: type) -> str:
     return (inspect.getdoc(cls) or "").partition("\n\n")[0]
 
 
-def render() -> str:
-    """Return the whole reference, in Markdown."""
+def domains_text() -> str:
+    """Say what a directory of a domain holds, in paragraphs."""
     from mta.settings import domains
 
-    text = inspect.getdoc(domains) or ""
-    paragraphs = "\n\n".join(_code(paragraph) for paragraph in text.split("\n\n"))
-    out = [_INTRODUCTION, *_tables(Settings, "")]
-    out.append(f"\n# Domains\n\n{paragraphs}\n")
+    return _code(inspect.getdoc(domains) or "")
+
+
+def render() -> str:
+    """Return the whole reference, in Markdown."""
+    out = [_INTRODUCTION]
+    for table in tables(Settings):
+        out.extend(_markdown(table))
+    out.append(f"\n# Domains\n\n{domains_text()}\n")
     out.append("\n# `domain.toml`\n")
-    out.extend(_tables(DomainSettings, ""))
+    for table in tables(DomainSettings):
+        out.extend(_markdown(table))
     return "".join(out)
 
 
