@@ -22,6 +22,8 @@ class Delivered:
     """The host that took it, ``mx.example.net [192.0.2.1]:25``; empty when delivered here."""
     reply: str = ""
     """The remote reply as it came, ``250 2.0.0 queued as 1a2b``; empty when there is none."""
+    path: str = ""
+    """The file in a Maildir; empty when a host took it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from mta.maildir.content import with_local_line_ends
 from mta.maildir.name import CUR, NEW, TMP, is_message, message_name
 from mta.maildir.volume import Volume, Written
 from mta.observe.journal import Journal
+from mta.observe.timed import Timed, untimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class Delivery:
     """The content with trace fields in front and CRLF line ends."""
     replay: bool = False
     """Whether an earlier attempt may have delivered it already: then it is looked for first."""
+
+    @property
+    def path(self) -> str:
+        """The file that it becomes, until a reader moves it."""
+        return f"{self.maildir}/{NEW}/{message_name(self.queue_id)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class MaildirStore:
         journal: Journal,
         limits: StoreLimits | None = None,
         run_large: RunInThread | None = None,
+        timed: Timed = untimed,
     ) -> None:
         self._disk = disk
         self._ownership = ownership
@@ -87,6 +94,7 @@ class MaildirStore:
         self._clock = clock
         self._journal = journal
         self._limits = limits or StoreLimits()
+        self._timed = timed
         self._volumes: dict[int, Volume] = {}
         self._made: set[str] = set()
         self._under_way: dict[tuple[str, str], list[defer.Deferred[int]]] = {}
@@ -183,6 +191,7 @@ class MaildirStore:
                 journal=self._journal,
                 batch_maximum=self._limits.batch,
                 waiting_maximum=self._limits.waiting,
+                timed=self._timed,
             )
         volume.path = maildir
         return volume

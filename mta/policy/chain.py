@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.internet import defer
 
-from mta.observe.event import Kind, Level
+from mta.observe.event import Kind, Level, Value
 from mta.observe.journal import Journal
 from mta.policy.changes import MemoryBody, changed_head
 from mta.policy.facts import Facts, Stage
@@ -28,14 +28,19 @@ from mta.policy.port import Asks, CountsRefusals, KeepsSessions, Policy, Stops
 from mta.policy.verdict import (
     Accept,
     AddHeader,
+    AddRecipient,
     Answer,
     ChangeHeader,
+    ChangeSender,
     Defer,
     Delay,
     Discard,
+    File,
     Hold,
     Opinion,
+    Redirect,
     Reject,
+    RemoveRecipient,
     ReplaceBody,
     Tag,
     Verdict,
@@ -105,7 +110,22 @@ class Ruling:
                 stage=stage.value,
                 policy=each.policy,
                 verdict=type(each.verdict).__name__,
+                **_named(each.verdict),
             )
+
+
+def _named(verdict: Verdict) -> dict[str, Value]:
+    """What a verdict names besides its reason: short, for an event."""
+    match verdict:
+        case Tag(name=what) | AddHeader(name=what) | ChangeHeader(name=what) | File(folder=what):
+            return {"what": what}
+        case Delay(seconds=seconds):
+            return {"what": f"{seconds:g} s"}
+        case Redirect(mailbox=mailbox) | AddRecipient(mailbox=mailbox) | RemoveRecipient(mailbox=mailbox):
+            return {"what": str(mailbox)}
+        case ChangeSender(sender=sender):
+            return {"what": f"<{sender or ''}>"}
+    return {}
 
 
 NOTHING = Ruling()

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet import defer, task
 from twisted.python.failure import Failure
@@ -49,6 +49,7 @@ from mta.receive.decision import LEADS_NOWHERE, NOT_STORED, NOT_STORED_FULL, TOO
 from mta.receive.reception import Reception, Transaction
 from mta.receive.staging import Staged
 from mta.receive.telling import Teller, names
+from mta.settings.directory import Local
 from mta.smtp import status
 from mta.smtp.event import EndOfData, Event
 from mta.smtp.reply import Reply, reply
@@ -173,7 +174,7 @@ class Acceptance:
         return committed.addCallbacks(
             self._committed,
             self._not_committed,
-            callbackArgs=(transaction, accepted.size),
+            callbackArgs=(transaction, accepted),
             errbackArgs=(transaction, accepted.size),
         )
 
@@ -269,29 +270,57 @@ class Acceptance:
             level=Level.NOTICE,
             session=self._teller.conversation.peer.session,
             queue_id=transaction.queue_id,
+            **self._whose(),
             sender=str(transaction.reverse_path or ""),
             recipients=names(transaction),
             size=size,
             message_id=transaction.message_id,
+            service=self._service,
         )
         return reply(250, status.OK, f"queued as {transaction.queue_id}")
 
-    def _committed(self, committed: Committed, transaction: Transaction, size: int) -> Reply:
+    def _committed(self, committed: Committed, transaction: Transaction, accepted: Accepted) -> Reply:
         self._teller.conversation.accepted += 1
         self._reception.journal.note(
             Kind.MESSAGE_ACCEPTED,
             committed.reason,
             session=self._teller.conversation.peer.session,
             queue_id=transaction.queue_id,
+            **self._whose(),
             sender=str(transaction.reverse_path or ""),
             recipients=names(transaction),
-            size=size,
+            size=accepted.size,
             message_id=transaction.message_id,
-            place=committed.place,
-            batch=committed.batch,
+            **committed.told(),
             allowed=str(transaction.why),
+            service=self._service,
+            copies=len(accepted.addressed),
+            **self._elsewhere(transaction, accepted),
         )
         return reply(250, status.OK, f"queued as {transaction.queue_id}")
+
+    def _whose(self) -> dict[str, Any]:
+        """Who brings a message: it stands with each, since its session may last, and the end of that come late."""
+        conversation = self._teller.conversation
+        peer, account = conversation.peer, conversation.account
+        fields: dict[str, Any] = {"service": self._service, "address": peer.address, "helo": conversation.helo}
+        if peer.tls is not None:
+            fields["tls"] = str(peer.tls)
+        if account is not None:
+            fields["login"] = account.login
+        return fields
+
+    def _elsewhere(self, transaction: Transaction, accepted: Accepted) -> dict[str, str]:
+        """To whom a message goes that aliases or policies send elsewhere, and by which lines of aliases."""
+        if [each.recipient.mailbox for each in accepted.addressed] == transaction.named:
+            return {}
+        directory = self._reception.settings.directory
+        resolved = [directory.resolve(each.recipient.original) for each in accepted.addressed if each.recipient.original]
+        sources = {reason.source for each in resolved if isinstance(each, Local) for reason in each.reasons}
+        return {
+            "expanded": " ".join(str(each.recipient.mailbox) for each in accepted.addressed),
+            "aliases": ", ".join(sorted(sources)),
+        }
 
     def _not_committed(self, failure: Failure, transaction: Transaction, size: int) -> Reply:
         staging, error = transaction.staging, failure.value

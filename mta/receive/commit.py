@@ -61,6 +61,13 @@ class Committed:
     """``maildir`` or ``spool``."""
     batch: int
     reason: Reason
+    path: str = ""
+    """The file, as it was named in a Maildir."""
+
+    def told(self) -> dict[str, str | int]:
+        """What an event says of it."""
+        told: dict[str, str | int] = {"place": self.place, "batch": self.batch}
+        return told | {"path": self.path} if self.path else told
 
 
 class Commit:
@@ -98,7 +105,7 @@ class Commit:
             pieces = for_mailbox(accepted.content, accepted.envelope.reverse_path, only.recipient)
             maildir = folder_path(account.maildir, only.recipient.folder)
             delivery = Delivery(maildir, accepted.queue_id, pieces, replay=False)
-            return self._store.deliver(delivery).addCallback(_in_maildir, account)
+            return self._store.deliver(delivery).addCallback(_in_maildir, account, delivery.path)
         destinations = [addressed.destination for addressed in accepted.addressed]
         message = Message(
             accepted.queue_id,
@@ -124,5 +131,5 @@ class Commit:
         return Committed("spool", batch, Reason(f"queued for {', '.join(sorted(set(message.destinations))[:10])}"))
 
 
-def _in_maildir(batch: int, account: Account) -> Committed:
-    return Committed("maildir", batch, Reason(f"in the Maildir of {account.login}", account.source))
+def _in_maildir(batch: int, account: Account, path: str) -> Committed:
+    return Committed("maildir", batch, Reason(f"in the Maildir of {account.login}", account.source), path)

@@ -142,6 +142,7 @@ class ReceivingSession:
             session=peer.session,
             service=self._rules.name,
             address=peer.address,
+            port=peer.port,
             helo=conversation.helo,
             tls=str(peer.tls) if peer.tls else None,
             login=conversation.account.login if conversation.account else None,
@@ -319,12 +320,13 @@ class ReceivingSession:
         if self._too_late(event) or decision.account is None:
             return decision.reply
         login = decision.account.login
-        welcome = partial(self._welcome, decision, event.mechanism)
+        welcome = partial(self._welcome, decision, login, event.mechanism)
         return await _replied(self._judged(Stage.AUTH, welcome, login=login, mechanism=event.mechanism))
 
-    def _welcome(self, decision: Decision, mechanism: str, ruling: Ruling) -> Answer:
+    def _welcome(self, decision: Decision, login: str, mechanism: str, ruling: Ruling) -> Answer:
         if ruling.refusal is not None:
-            return self._teller.refused(Kind.LOGIN_REFUSED, refusal(ruling.refusal), mechanism=mechanism)
+            refused = refusal(ruling.refusal)
+            return self._teller.refused(Kind.LOGIN_REFUSED, refused, login=login, mechanism=mechanism)
         self._teller.conversation.account = decision.account
         self._teller.conversation.mechanism = mechanism
         self._teller.conversation.tags |= ruling.tags

@@ -72,7 +72,9 @@ class Teller:
         transaction.hear(ruling)
         return refusal(ruling.refusal) if ruling.refusal is not None else None
 
-    def refused(self, kind: Kind, decision: Decision, level: Level = Level.INFO, **fields: Any) -> Reply:
+    def refused(
+        self, kind: Kind, decision: Decision, level: Level = Level.INFO, *, queue_id: str = "", **fields: Any
+    ) -> Reply:
         """Note a refusal, and return its reply."""
         self.conversation.refused += 1
         self._journal.note(
@@ -80,9 +82,10 @@ class Teller:
             decision.reason,
             level=level,
             session=self.conversation.peer.session,
+            queue_id=queue_id,
             address=self.conversation.peer.address,
             reply=str(decision.reply),
-            **fields,
+            **{"service": self._service, **fields},
         )
         return decision.reply
 
@@ -94,9 +97,11 @@ class Teller:
             Kind.MESSAGE_REFUSED,
             decision,
             level,
+            queue_id=transaction.queue_id,
             sender=str(transaction.reverse_path or ""),
             recipients=names(transaction),
             size=size,
+            message_id=transaction.message_id,
         )
 
 

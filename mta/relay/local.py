@@ -65,4 +65,5 @@ class LocalDelivery:
         except Exception as error:
             why = Reason(f"{type(error).__name__}: {error}", account.maildir)
             return Deferred(why, status.SYSTEM_FAULT, local=True)
-        return Delivered(Reason(f"in the Maildir of {account.login}, batch of {batch}", str(account.source)))
+        where = Reason(f"in the Maildir of {account.login}, batch of {batch}", str(account.source))
+        return Delivered(where, path=delivery.path)

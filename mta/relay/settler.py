@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.internet import defer, interfaces
 
-from mta.mail.outcome import Deferred, Outcome
+from mta.mail.outcome import Deferred, Delivered, Outcome
 from mta.mail.queueid import Chance
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
@@ -202,7 +202,7 @@ class Settler:
         for queued, step in steps:
             if isinstance(step, Wait):
                 self._wake(step.due)
-            self._note(message, queued, step, reasons.get(queued.number))
+            self._note(message, queued, step, _told(step, reports, reasons.get(queued.number)))
         for report in reports:
             self._journal.note(
                 Kind.REPORT_QUEUED,
@@ -218,7 +218,7 @@ class Settler:
         self._clock.callLater(seconds, done.callback, None)
         return done
 
-    def _note(self, message: QueuedMessage, queued: QueuedRecipient, step: Step, unreported: Reason | None) -> None:
+    def _note(self, message: QueuedMessage, queued: QueuedRecipient, step: Step, report: str) -> None:
         outcome = step.outcome
         kind, level = _KINDS[type(step)]
         fields: dict[str, Any] = {
@@ -230,10 +230,26 @@ class Settler:
             fields["remote"] = outcome.remote
         if outcome.reply:
             fields["reply"] = outcome.reply
-        if isinstance(step, Fail):
-            fields["report"] = unreported.text if unreported else "queued"
-        elif isinstance(step, Wait):
+        if isinstance(outcome, Delivered) and outcome.path:
+            fields["path"] = outcome.path
+        if report:
+            fields["report"] = report
+        if isinstance(step, Wait):
             level = Level.ALERT if step.outcome.local else level
             fields["attempts"] = queued.attempts + (not step.outcome.local)
             fields["next"] = round(step.due - self._journal.wall())
         self._journal.note(kind, outcome.reason, level=level, queue_id=message.queue_id, **fields)
+
+
+def _told(step: Step, reports: Sequence[Message], unreported: Reason | None) -> str:
+    """Name the report that tells the sender of a step, or why there is none; nothing where none is owed.
+
+    Reports come as the bouncer makes them: the one of failures first, the one of delays last.
+    """
+    if not step.told:
+        return ""
+    if unreported is not None:
+        return unreported.text
+    if not reports:
+        return ""
+    return reports[0 if isinstance(step, Fail) else -1].queue_id
