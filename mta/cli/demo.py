@@ -11,17 +11,11 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from random import SystemRandom
 
 from mta.auth.verifier import make_scram_verifier
-from mta.disk.posix import PosixDisk
-from mta.mailauth.dkim_store import KeyStore
-from mta.mailauth.keypair import generate_private_key
-from mta.settings.dkim import DIRECTORY, DkimSettings, KeyState, OsFiles
-from mta.tls.certificate import make_self_signed
+from mta.cli.founding import KERNEL, Founder
 
 USERS = ("alice", "bob")
-_DAYS_VALID = 365
 
 _TOML = """\
 # A demonstration on loopback, written by `mta init --demo`. docs/settings.md describes every key.
@@ -48,7 +42,8 @@ abuse: postmaster
 team: alice, bob
 """
 
-_USERS = "# user:{SCRAM-SHA-256}verifier::::::  (Dovecot reads the same file)\n"
+USERS_HEAD = "# user:{SCRAM-SHA-256}verifier::::::  (Dovecot reads the same file)\n"
+"""The first line of a new ``users`` file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,36 +60,25 @@ def write_demo(directory: Path, name: str, ports: Ports) -> None:
     etc = directory / "etc"
     domain = etc / "domains" / name
     hostname = f"mx.{name}"
+    founder = Founder(KERNEL, lambda path, made: None)
     for each in (etc / "tls", domain, directory / "var" / "mail"):
-        each.mkdir(mode=0o755, parents=True, exist_ok=True)
+        founder.directory(each)
     (directory / "var").chmod(0o700)
-    _write(
+    founder.file(
         etc / "mta.toml",
         _TOML.format(hostname=hostname, mx=ports.mx, smtpd=ports.smtpd, smtps=ports.smtps),
     )
-    _write(domain / "aliases", _ALIASES)
+    founder.file(domain / "aliases", _ALIASES)
     if not (domain / "users").exists():
         passwords = {user: secrets.token_urlsafe(12) for user in USERS}
         credentials = "".join(f"{user}@{name} {password}\n" for user, password in passwords.items())
         (directory / "credentials").unlink(missing_ok=True)
-        _write(directory / "credentials", credentials, 0o600)
+        founder.file(directory / "credentials", credentials, 0o600)
         lines = [f"{user}:{make_scram_verifier(password)}::::::\n" for user, password in passwords.items()]
-        _write(domain / "users", _USERS + "".join(lines), 0o640)
-    _write_keys(domain / DIRECTORY, name)
-    if not (etc / "tls" / "key.pem").exists():
-        certificate, key = make_self_signed([hostname, "localhost", "127.0.0.1"], time.time(), _DAYS_VALID)
-        _write(etc / "tls" / "key.pem", key.decode(), 0o600)
-        (etc / "tls" / "certificate.pem").unlink(missing_ok=True)
-        _write(etc / "tls" / "certificate.pem", certificate.decode())
-
-
-def _write_keys(directory: Path, name: str) -> None:
-    """Make DKIM keys that sign at once: no DNS is there to publish them in."""
-    if not directory.exists():
-        directory.mkdir(mode=0o700)
-        store = KeyStore(PosixDisk(), OsFiles(), generate_private_key, SystemRandom())
-        for algorithm in DkimSettings().algorithms:
-            store.make(str(directory), name, algorithm, KeyState.SIGNING, time.time())
+        founder.file(domain / "users", USERS_HEAD + "".join(lines), 0o640)
+    founder.dkim_keys(domain, name)
+    names = [hostname, "localhost", "127.0.0.1"]
+    founder.certificate(etc / "tls" / "certificate.pem", etc / "tls" / "key.pem", names, time.time())
 
 
 def describe_demo(directory: Path) -> str:
@@ -128,13 +112,3 @@ def _submission(config: Path) -> str:
 
     listen: str = tomllib.loads(config.read_text())["smtpd"]["submission"][0]
     return listen
-
-
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a new file; one that is there stays."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)

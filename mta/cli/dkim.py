@@ -30,11 +30,10 @@ from mta.mailauth.keypair import is_sound, record_text
 from mta.observe.event import Event, Kind
 from mta.observe.journal import Journal
 from mta.service.control import CommandRefused, ask, socket_path
+from mta.service.published import zone_text
 from mta.settings.dkim import Algorithm, DkimKey, KeyState, is_selector, time_text
 from mta.settings.problem import SettingsRefused
 
-_STRING = 255
-"""Octets of a string in a TXT record (RFC 1035 §3.3)."""
 _RSA_BITS_WANTED = 2048
 """RFC 8301 §3.2."""
 _GROUP_WRITES = 0o770
@@ -53,13 +52,6 @@ def dkim() -> None:
 
 
 # What is printed
-
-
-def zone_text(name: str, record: str) -> str:
-    """Give a record as a zone file has it (RFC 1035 §5.1)."""
-    strings = [f'"{record[at : at + _STRING]}"' for at in range(0, len(record), _STRING)]
-    data = strings[0] if len(strings) == 1 else "(\n    " + "\n    ".join(strings) + " )"
-    return f"{name}. IN TXT {data}"
 
 
 def _describe(key: DkimKey, now: float) -> str:
