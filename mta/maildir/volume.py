@@ -44,6 +44,7 @@ from mta.mail.reason import Reason
 from mta.maildir.name import NEW, TMP
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
+from mta.observe.timed import Timed, untimed
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
@@ -102,6 +103,7 @@ class Volume:
         journal: Journal,
         batch_maximum: int,
         waiting_maximum: int,
+        timed: Timed = untimed,
     ) -> None:
         self.path = ""
         """The Maildir on it that was used last: named in events, probed in."""
@@ -111,6 +113,7 @@ class Volume:
         self._run_large = run_large
         self._clock = clock
         self._journal = journal
+        self._timed = timed
         self._choice = SyncChoice(clock.seconds, disk.volume_sync)
         self._batch_maximum = batch_maximum
         self._waiting_maximum = waiting_maximum
@@ -196,7 +199,8 @@ class Volume:
         unsynced: dict[str, OSError] = {}
         try:
             if files or directories:
-                unsynced = await self._sync(self._run_in_thread, self._make_durable, files, directories)
+                shared = len(written) + len(named)
+                unsynced = await self._sync(self._run_in_thread, self._make_durable, files, directories, shared)
             if generation != self._generation:
                 raise VolumeSuspect(f"{self.path}: another sync failed meanwhile")
         except Exception as error:
@@ -205,7 +209,9 @@ class Volume:
         renamed, unnamed = self._name(written)
         return renamed, unnamed + [(message, unsynced.get(message.directory, len(named))) for message in named]
 
-    def _make_durable(self, files: Collection[File], directories: Collection[str]) -> dict[str, OSError]:
+    def _make_durable(
+        self, files: Collection[File], directories: Collection[str], shared: int
+    ) -> dict[str, OSError]:
         """Make contents durable, and names in ``new``. THE COMMIT INSTANT of those names is its return.
 
         Returned are directories that could not be opened, and why: what is in them is not committed.
@@ -214,12 +220,13 @@ class Volume:
         syncs = len(files) + len(directories)
         way, started = self._choice.choose(syncs), self._clock.seconds()
         unsynced: dict[str, OSError] = {}
-        if way is Way.VOLUME:
-            self._disk.sync_volume(self._number)
-        else:
-            for file in files:
-                file.sync()
-            unsynced = self._sync_directories(directories)
+        with self._timed(shared):
+            if way is Way.VOLUME:
+                self._disk.sync_volume(self._number)
+            else:
+                for file in files:
+                    file.sync()
+                unsynced = self._sync_directories(directories)
         self._choice.measured(way, syncs, self._clock.seconds() - started)
         return unsynced
 

@@ -88,7 +88,10 @@ class Phase(enum.IntEnum):
 
 
 class ServerSession:
-    """One session. `offer` may be replaced at any time; what is offered counts when a command is looked at."""
+    """One session. `offer` may be replaced at any time; what is offered counts when a command is looked at.
+
+    `replied` is told the code of every reply but 334.
+    """
 
     __slots__ = (
         "_awaited",
@@ -106,6 +109,7 @@ class ServerSession:
         "_output",
         "_rcpt_refused",
         "_recipients",
+        "_replied",
         "_smtputf8",
         "_spoilt",
         "_transactions",
@@ -118,10 +122,13 @@ class ServerSession:
         "tls",
     )
 
-    def __init__(self, hostname: str, offer: Offer, limits: Limits) -> None:
+    def __init__(
+        self, hostname: str, offer: Offer, limits: Limits, replied: Callable[[int], None] = lambda code: None
+    ) -> None:
         self.hostname = hostname
         self.offer = offer
         self.limits = limits
+        self._replied = replied
         self.tls = False
         """Whether the session is under TLS."""
         self.authenticated = False
@@ -199,7 +206,7 @@ class ServerSession:
         if awaited is None:
             raise RuntimeError("no event owes a reply")
         self._awaited = None
-        self._output.append(reply.wire)
+        self._say(reply)
         awaited(self, reply)
         if reply.closing:
             self._close()
@@ -215,7 +222,7 @@ class ServerSession:
 
     def close(self, reply: Reply) -> None:
         """End the session with a reply that answers no command (421, RFC 5321 §3.8); an event may stay unanswered."""
-        self._output.append(reply.wire)
+        self._say(reply)
         self._close()
 
     def tls_started(self) -> None:
@@ -291,7 +298,7 @@ class ServerSession:
             self._awaited = ServerSession._content_answered
             return EndOfData(content.size, content.eight_bit)
         self._end_transaction()
-        self._output.append(refusal.wire)
+        self._say(refusal)
         if refusal.closing:
             self._close()
         return DataRefused(refusal, content.size)
@@ -300,6 +307,7 @@ class ServerSession:
 
     def _say(self, reply: Reply) -> None:
         self._output.append(reply.wire)
+        self._replied(reply.code)
 
     def _refuse(self, command: str, refusal: Reply) -> Refused:
         """Answer with an error. Enough errors end the session."""
@@ -310,7 +318,7 @@ class ServerSession:
             self._errors += 1
             if self._errors >= self.limits.errors:
                 refusal = answer.TOO_MANY_ERRORS
-        self._output.append(refusal.wire)
+        self._say(refusal)
         if refusal.closing:
             self._close()
         return Refused(command, refusal)

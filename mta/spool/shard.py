@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from mta.disk.port import Disk, RunInThread
 from mta.mail.reason import Reason
+from mta.observe.timed import Timed, untimed
 from mta.spool.content import Contents
 from mta.spool.reading import Reader
 from mta.spool.recovery import Recovered, recover
@@ -66,6 +67,7 @@ def open_spool(
     longest: float,
     inline_maximum: int = INLINE_MAXIMUM,
     run_large: RunInThread | None = None,
+    timed: Timed = untimed,
 ) -> tuple[SqliteSpool, Recovered]:
     """Open shard `number` below `root`, new or as the last process left it, and recover it. Blocks.
 
@@ -98,7 +100,7 @@ def open_spool(
         disk.sync_directory(root)
         undo.pop_all()
     spool = SqliteSpool(
-        number, path, writer, reader, contents, run_in_thread, release, suspected, inline_maximum, run_large
+        number, path, writer, reader, contents, run_in_thread, release, suspected, inline_maximum, run_large, timed
     )
     return spool, recovered
 

@@ -19,6 +19,7 @@ from mta.disk.port import Disk, RunInThread
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
+from mta.observe.timed import Timed, untimed
 from mta.spool.port import Change, Counts, Message, QueuedMessage, SpoolSuspect, State
 from mta.spool.recovery import CRASHED, MISSING, TORN, Recovered
 from mta.spool.shard import SHARDS, SpoolInUse, open_spool
@@ -50,11 +51,13 @@ class Spools:
         worker: int = 0,
         workers: int = 1,
         run_large: RunInThread | None = None,
+        timed: Timed = untimed,
     ) -> None:
         self._root = root
         self._disk = disk
         self._run_in_thread = run_in_thread
         self._run_large = run_large
+        self._timed = timed
         self._journal = journal
         self._seconds = seconds
         self._longest = longest
@@ -163,6 +166,7 @@ class Spools:
             self._longest,
             self._inline_maximum,
             self._run_large,
+            self._timed,
         )
 
     def _open_first_free(self, taken: set[int], now: float) -> tuple[SqliteSpool, Recovered]:

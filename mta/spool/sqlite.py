@@ -44,6 +44,7 @@ from twisted.internet import defer
 from mta.disk.lane import Lane
 from mta.disk.port import RunInThread
 from mta.mail.reason import Reason
+from mta.observe.timed import Timed, untimed
 from mta.spool import rows
 from mta.spool.content import Contents
 from mta.spool.port import (
@@ -111,6 +112,7 @@ class SqliteSpool:
 
     `release` gives up the ownership of the shard at the end; `suspected` is called once, with the reason, when the
     shard becomes suspect. `run_large` is for what takes long for one message alone; without it `run_in_thread` is.
+    `timed` measures each COMMIT.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class SqliteSpool:
         suspected: Callable[[SqliteSpool, Reason], None],
         inline_maximum: int = INLINE_MAXIMUM,
         run_large: RunInThread | None = None,
+        timed: Timed = untimed,
     ) -> None:
         self.shard = shard
         self.path = path
@@ -135,6 +138,7 @@ class SqliteSpool:
         self._run_large = run_large or run_in_thread
         self._release = release
         self._suspected = suspected
+        self._timed = timed
         self._inline_maximum = inline_maximum
         self._lane: Lane[_Work] = Lane(self._run, BATCH_MAXIMUM)
         self._suspect: Reason | None = None
@@ -253,7 +257,7 @@ class SqliteSpool:
         try:
             removed = self._write_rows(batch, failed)
             # The commit instant: what this batch inserted may be answered with 250 once it has returned.
-            await self._run_in_thread(self._finish, removed)
+            await self._run_in_thread(self._finish, removed, len(batch))
         except Exception as error:
             fault = self._undone(error) or self._now_suspect(error)
             if taken and self._suspect is None:
@@ -309,8 +313,9 @@ class SqliteSpool:
         ((in_file,),) = ended
         return [queue_id] if in_file else []
 
-    def _finish(self, removed: Sequence[str]) -> None:
-        self._writer.execute("COMMIT")
+    def _finish(self, removed: Sequence[str], changes: int) -> None:
+        with self._timed(changes):
+            self._writer.execute("COMMIT")
         self._contents.discard(removed)
 
     async def _checkpoint(self) -> None:
