@@ -275,7 +275,6 @@ class Acceptance:
             recipients=names(transaction),
             size=size,
             message_id=transaction.message_id,
-            service=self._service,
         )
         return reply(250, status.OK, f"queued as {transaction.queue_id}")
 
@@ -293,7 +292,6 @@ class Acceptance:
             message_id=transaction.message_id,
             **committed.told(),
             allowed=str(transaction.why),
-            service=self._service,
             copies=len(accepted.addressed),
             **self._elsewhere(transaction, accepted),
         )
