@@ -20,6 +20,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level, Value
 from mta.observe.journal import Journal
 from mta.policy.changes import MemoryBody, changed_head
@@ -37,6 +38,7 @@ from mta.policy.verdict import (
     Discard,
     File,
     Hold,
+    NoOpinion,
     Opinion,
     Redirect,
     Reject,
@@ -132,6 +134,7 @@ NOTHING = Ruling()
 """What comes of a stage where nobody has an opinion."""
 
 _DECIDES = (Accept, Reject, Defer, Discard)
+_SILENT = NoOpinion(Reason("no opinion"))
 
 
 class Chain:
@@ -251,7 +254,9 @@ class _Asking:
 
     def take(self, policy: str, opinion: Opinion) -> bool:
         """Take what a policy says; whether that decides the stage."""
-        if opinion is None:
+        if not opinion:
+            if self.facts.rehearsal:
+                self._said.append(Said(policy, _SILENT))
             return False
         verdicts = opinion if isinstance(opinion, Sequence) else (opinion,)
         decided = next((place for place, each in enumerate(verdicts, 1) if isinstance(each, _DECIDES)), 0)

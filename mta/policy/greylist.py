@@ -38,6 +38,7 @@ from mta.policy import refusal
 from mta.policy.facts import Facts, Stage
 from mta.policy.memory import Memory, Seen, key_of
 from mta.policy.network import Exempt
+from mta.policy.rehearsal import Kept
 from mta.policy.verdict import Defer
 from mta.settings.policy import GreylistSettings
 from mta.settings.values import fold_domain, fold_local_part
@@ -57,7 +58,7 @@ class Greylist:
 
     def __init__(self, settings: GreylistSettings, memory: Memory, clock: IReactorTime, exempt: Exempt) -> None:
         self._settings = settings
-        self._memory = memory
+        self._memory = Kept(_Known(memory))
         self._clock = clock
         self._exempt = exempt
         self._own_exempt = Exempt(settings.exempt)
@@ -67,7 +68,7 @@ class Greylist:
 
     def ask(self, facts: Facts) -> Defer | None:
         """Judge, and remember."""
-        if facts.service != "mx" or facts.login or not self._memory.sound:
+        if facts.service != "mx" or facts.login or not self._memory.of(facts).sound:
             return None
         if facts.address in self._exempt or facts.address in self._own_exempt:
             return None
@@ -86,7 +87,7 @@ class Greylist:
         passed = [(key_of("domain", domain), self._settings.domain_passes) for domain in domains]
         passed.append((key_of("network", network), self._settings.network_passes))
         for key, enough in passed:
-            seen = self._memory.get(key)
+            seen = self._memory.of(facts).get(key)
             if seen is not None and seen.passes >= enough:
                 self._remember(facts, key, seen.since, seen.passes)
                 return None
@@ -100,7 +101,7 @@ class Greylist:
         """How long these three have to wait; 0: they have passed. Remembers what it finds."""
         settings, now = self._settings, self._clock.seconds()
         key = key_of("mail", origin, _folded(facts.sender), _folded(recipient))
-        seen = self._memory.get(key)
+        seen = self._memory.of(facts).get(key)
         if seen is None:
             self._remember(facts, key, now, 0)
             return settings.delay
@@ -117,15 +118,21 @@ class Greylist:
         now = self._clock.seconds()
         keys = [key_of("domain", domain) for domain in _domains(facts)]
         for key in (*keys, key_of("network", network_of(facts.address))):
-            seen = self._memory.get(key)
+            seen = self._memory.of(facts).get(key)
             if seen is None or now - seen.since >= COUNT_APART:
                 self._remember(facts, key, now, seen.passes + 1 if seen else 1)
 
     def _remember(self, facts: Facts, key: bytes, since: float, passes: int) -> None:
-        if not facts.rehearsal:
-            settings = self._settings
-            expires = self._clock.seconds() + settings.remember if passes else since + settings.window
-            self._memory.put(key, Seen(since, expires, passes))
+        settings = self._settings
+        expires = self._clock.seconds() + settings.remember if passes else since + settings.window
+        self._memory.of(facts).put(key, Seen(since, expires, passes))
+
+    def reset(self, session: str) -> None:
+        """Nothing hangs on a transaction."""
+
+    def closed(self, session: str) -> None:
+        """Forget what a rehearsal would have remembered."""
+        self._memory.closed(session)
 
     def _deferred(self, facts: Facts, domains: Sequence[str], wait: float) -> Defer:
         who = f"mail of {domains[0]} (SPF or DKIM pass)" if domains else f"mail from the network of {facts.address}"
@@ -133,6 +140,31 @@ class Greylist:
         why = Reason(f"greylisted: {what} has not come again yet, {refusal.in_seconds(wait)}", "RFC 6647")
         text = f"Greylisted, as this is the first mail of its kind; {refusal.in_seconds(wait)}"
         return refusal.defer(facts.stage, text, why)
+
+
+class _Known:
+    """The memory, or the memory and over it what a rehearsal would have it remember."""
+
+    def __init__(self, memory: Memory, rehearsed: dict[bytes, Seen] | None = None) -> None:
+        self._memory = memory
+        self._rehearsed = rehearsed
+
+    def copy(self) -> _Known:
+        return _Known(self._memory, {})
+
+    @property
+    def sound(self) -> bool:
+        return self._memory.sound
+
+    def get(self, key: bytes) -> Seen | None:
+        found = self._rehearsed.get(key) if self._rehearsed else None
+        return found or self._memory.get(key)
+
+    def put(self, key: bytes, seen: Seen) -> None:
+        if self._rehearsed is None:
+            self._memory.put(key, seen)
+        else:
+            self._rehearsed[key] = seen
 
 
 def _domains(facts: Facts) -> tuple[str, ...]:

@@ -75,6 +75,13 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class NoOpinion:
+    """Say nothing, and why; heard in a rehearsal alone, where None means the same."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Tag:
     """A word about this session (before MAIL) or message."""
 
@@ -161,7 +168,7 @@ class File:
 
 Change = AddHeader | ChangeHeader | ReplaceBody | ChangeSender | AddRecipient | RemoveRecipient | Redirect | File
 Refusal = Reject | Defer
-Verdict = Accept | Refusal | Discard | Hold | Tag | Delay | Change
+Verdict = Accept | Refusal | Discard | Hold | NoOpinion | Tag | Delay | Change
 
 Opinion = Verdict | Sequence[Verdict] | None
 """What one policy says of one stage."""
