@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from twisted.internet import defer, task
@@ -35,6 +35,7 @@ from twisted.internet.interfaces import IReactorTime
 from mta.auth.guesses import Guesses, Patience
 from mta.auth.pool import FairPool, PoolBounds, PoolFull
 from mta.auth.verifier import SchemeUnavailable, verify
+from mta.board.port import Board
 from mta.disk.port import RunInThread
 from mta.mail.reason import Reason
 from mta.observe.journal import Journal
@@ -72,6 +73,9 @@ Answer = Accepted | Refused | TryLater
 class Checker:
     """Checks logins. `settings` is asked each time; `network_of` names the network whose members count as one."""
 
+    TABLES: Mapping[str, int] = {"guesses.account": Guesses.FIELDS, "guesses.network": Guesses.FIELDS}
+    """The tables it asks the board for, with the number of their fields."""
+
     def __init__(
         self,
         settings: Callable[[], Settings],
@@ -80,6 +84,7 @@ class Checker:
         network_of: Callable[[str], str],
         journal: Journal,
         key: bytes,
+        board: Board,
     ) -> None:
         """Take what is injected; `key` is 16 to 64 octets of chance, new in each process."""
         self._settings = settings
@@ -88,8 +93,13 @@ class Checker:
         self._journal = journal
         self._key = key
         self._pool = FairPool(run, lambda: _bounds(settings().auth))
-        self._by_account = Guesses(lambda: _patience(settings().auth, settings().auth.free_failures))
-        self._by_network = Guesses(lambda: _patience(settings().auth, settings().auth.free_failures_per_network))
+        self._by_account = Guesses(
+            board.table("guesses.account"), lambda: _patience(settings().auth, settings().auth.free_failures)
+        )
+        self._by_network = Guesses(
+            board.table("guesses.network"),
+            lambda: _patience(settings().auth, settings().auth.free_failures_per_network),
+        )
         self._directory = Directory()
         self._stand_ins: tuple[Account, ...] = ()
         self._known: OrderedDict[bytes, float] = OrderedDict()
@@ -139,10 +149,11 @@ class Checker:
         self, login: str, account: Account | None, password: bytes, network: str, secret: bytes
     ) -> Answer:
         now = self._clock.seconds()
-        waits = self._by_account.wait((login, network), now), self._by_network.wait(network, now)
+        account_here = f"{login} {network}"  # a network has no space
+        waits = self._by_account.wait(account_here, now), self._by_network.wait(network, now)
         if None in waits:
             return TryLater(Reason(f"too many wrong passwords from {network}", "[auth] longest_delay"))
-        self._by_account.take((login, network), now)
+        self._by_account.take(account_here, now)
         self._by_network.take(network, now)
         delay = max(wait for wait in waits if wait is not None)
         if delay:
@@ -155,11 +166,11 @@ class Checker:
             return TryLater(Reason(str(unavailable), account.source if account else ""))
         now = self._clock.seconds()
         if account is None or not right:
-            self._by_account.add((login, network), now)
+            self._by_account.add(account_here, now)
             self._by_network.add(network, now)
             why = "the password is wrong" if account else "there is no such account"
             return Refused(Reason(f"{login}: {why}", account.source if account else self._directory.source))
-        self._by_account.forget((login, network))
+        self._by_account.forget(account_here)
         self._remember(secret, now)
         return Accepted(account, Reason(f"{account.login} gave the right password", account.source))
 
@@ -212,6 +223,4 @@ def _bounds(settings: AuthSettings) -> PoolBounds:
 
 
 def _patience(settings: AuthSettings, free: int) -> Patience:
-    return Patience(
-        free, settings.first_delay, settings.longest_delay, settings.forget_failures, settings.failures_maximum
-    )
+    return Patience(free, settings.first_delay, settings.longest_delay, settings.forget_failures)

@@ -1,7 +1,8 @@
 """Who may open another connection: a bound on all of them, one on each service, and one on each network.
 
 Counting stands apart from the sessions so that a flood costs a few dictionary look-ups and one short reply. The
-largest table is as large as the number of open connections.
+largest table is as large as the number of open connections. The bounds hold for all workers together: what the others
+have open stands on the board (`mta.board`). Each counts its own first and looks then, so none is let in too many.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mta.board.port import Board, Shares
 from mta.mail.reason import Reason
 from mta.net.peer import network_of
+
+_ALL = ""
+"""What stands for all services among their names."""
 
 
 class Bounds(NamedTuple):
@@ -24,37 +29,63 @@ class Bounds(NamedTuple):
 class Admission:
     """Counts open connections. The bounds of a service are read at each arrival, so a reload changes them."""
 
-    def __init__(self, bounds: Callable[[str], Bounds]) -> None:
+    SHARES = ("connections.service", "connections.network")
+    """The shares it asks the board for."""
+
+    def __init__(self, bounds: Callable[[str], Bounds], board: Board) -> None:
         self._bounds = bounds
-        self._by_network: dict[str, int] = {}
-        self._by_service: dict[str, int] = {}
-        self.count = 0
+        self._by_service = _Open(board.shares("connections.service"))
+        self._by_network = _Open(board.shares("connections.network"))
+
+    @property
+    def count(self) -> int:
+        """How many this worker has open."""
+        return self._by_service.own.get(_ALL, 0)
 
     def enter(self, service: str, address: str) -> Reason | None:
         """Count a connection from `address`; a Reason is why it may not stay (it is not counted then)."""
         bounds = self._bounds(service)
-        if self.count >= bounds.total:
-            return Reason(f"{self.count} connections are open", "[connections] total")
-        of_service = self._by_service.get(service, 0)
-        if of_service >= bounds.service:
-            why = f"{of_service} connections of {service} are open, the others are kept for smtpd"
-            return Reason(why, "[connections] smtpd_share")
         network = network_of(address)
-        here = self._by_network.get(network, 0)
-        if here >= bounds.per_network:
-            return Reason(f"{here} connections are open from the network of {address}", "[connections] per_network")
-        self._by_network[network] = here + 1
-        self._by_service[service] = of_service + 1
-        self.count += 1
-        return None
+        in_all, of_service = self._by_service.enter(_ALL), self._by_service.enter(service)
+        here = self._by_network.enter(network)
+        reason = None
+        if in_all > bounds.total:
+            reason = Reason(f"{bounds.total} connections are open", "[connections] total")
+        elif of_service > bounds.service:
+            why = f"{bounds.service} connections of {service} are open, the others are kept for smtpd"
+            reason = Reason(why, "[connections] smtpd_share")
+        elif here > bounds.per_network:
+            why = f"{bounds.per_network} connections are open from the network of {address}"
+            reason = Reason(why, "[connections] per_network")
+        if reason is not None:
+            self.leave(service, address)
+        return reason
 
     def leave(self, service: str, address: str) -> None:
         """Forget a connection that `enter` had counted."""
-        network = network_of(address)
-        here = self._by_network[network] - 1
-        if here:
-            self._by_network[network] = here
+        self._by_service.leave(_ALL)
+        self._by_service.leave(service)
+        self._by_network.leave(network_of(address))
+
+
+class _Open:
+    """Open connections by name: ours, and those of the others."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self.own: dict[str, int] = {}
+
+    def enter(self, name: str) -> int:
+        """Count one, and tell how many there are now."""
+        own = self.own[name] = self.own.get(name, 0) + 1
+        self._shares.put(name, own)
+        return own + sum(self._shares.others(name))
+
+    def leave(self, name: str) -> None:
+        """Count one less."""
+        own = self.own[name] - 1
+        if own:
+            self.own[name] = own
         else:
-            del self._by_network[network]
-        self._by_service[service] -= 1
-        self.count -= 1
+            del self.own[name]
+        self._shares.put(name, own)

@@ -25,11 +25,12 @@ login may use are rules of the services (`mta.receive`); connections at once are
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
+from mta.board.port import Board
 from mta.disk.port import RunInThread
 from mta.dns.resolver import Resolver
 from mta.dns.routing import Own
@@ -58,12 +59,21 @@ class Remembered:
     Making it costs nothing: tables are empty, and the file of `greylist` is opened when greylisting is put in force.
     """
 
+    TABLES: Mapping[str, int] = {**Counters.TABLES, **UnknownRecipients.TABLES}
+    """The tables it asks the board for, with the number of their fields."""
+
     def __init__(
-        self, path: str, clock: IReactorTime, wall: Callable[[], float], run: RunInThread, journal: Journal
+        self,
+        path: str,
+        board: Board,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        run: RunInThread,
+        journal: Journal,
     ) -> None:
-        """Take what is injected; `path` is the file of the greylist, ``{state}/policy/greylist-{worker}.sqlite``."""
-        self.counters = Counters(clock.seconds)
-        self.unknown = UnknownRecipients(clock.seconds)
+        """Take what is injected; `path` is the file of the greylist."""
+        self.counters = Counters(board, clock.seconds)
+        self.unknown = UnknownRecipients(board, clock.seconds)
         self.acquaintances = Acquaintances(clock.seconds)
         self.greeting = Places(clock.seconds)
         self.places = Places(clock.seconds)

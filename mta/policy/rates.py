@@ -10,14 +10,18 @@ data      one message, for each subject; 450 past the limit
 ========  ========================================================================================================
 
 Subjects are the login alone, where there is one, and otherwise network and sender domain. Loopback and exempt networks
-are not counted, logins from there are. What is refused uses up nothing. Rehearsals count nothing.
+are not counted, logins from there are. What is refused uses up nothing. Rehearsals count in
+a copy of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
+from itertools import product
 
+from mta.board.port import Board
 from mta.mail.reason import Reason
 from mta.mailauth.result import SpfResult
 from mta.net.peer import network_of
@@ -25,22 +29,40 @@ from mta.policy import refusal
 from mta.policy.facts import Facts, Stage
 from mta.policy.network import Exempt
 from mta.policy.rate import MINUTE, Rate
+from mta.policy.rehearsal import Kept
 from mta.policy.verdict import Defer
 from mta.settings.policy import RatesSettings
 from mta.settings.values import fold_domain
 from mta.smtp import status
 
+_SUBJECTS = ("network", "sender_domain", "login")
+
 
 class Counters:
     """What was counted so far; outlives a reload. Each subject has tables of its own: none pushes out another's."""
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
-        self.connections = Rate(seconds, MINUTE)
-        self.messages = {subject: Rate(seconds) for subject in _SUBJECTS}
-        self.recipients = {subject: Rate(seconds) for subject in _SUBJECTS}
+    TABLES: Mapping[str, int] = dict.fromkeys(
+        ["rates.connections"]
+        + [f"rates.{what}.{subject}" for what, subject in product(("messages", "recipients"), _SUBJECTS)],
+        Rate.FIELDS,
+    )
+    """The tables it asks the board for, with the number of their fields."""
 
+    def __init__(self, board: Board, seconds: Callable[[], float]) -> None:
+        def rates(what: str) -> dict[str, Rate]:
+            return {each: Rate(board.table(f"rates.{what}.{each}"), seconds) for each in _SUBJECTS}
 
-_SUBJECTS = ("network", "sender_domain", "login")
+        self.connections = Rate(board.table("rates.connections"), seconds, MINUTE)
+        self.messages = rates("messages")
+        self.recipients = rates("recipients")
+
+    def copy(self) -> Counters:
+        """See `mta.policy.rehearsal`."""
+        copied = copy(self)
+        copied.connections = self.connections.copy()
+        copied.messages = {subject: rate.copy() for subject, rate in self.messages.items()}
+        copied.recipients = {subject: rate.copy() for subject, rate in self.recipients.items()}
+        return copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +83,7 @@ class Rates:
 
     def __init__(self, settings: RatesSettings, counters: Counters, exempt: Exempt) -> None:
         self._settings = settings
-        self._counters = counters
+        self._counters = Kept(counters)
         self._exempt = exempt
         limits = (settings.network, settings.sender_domain, settings.login)
         stages = set()
@@ -80,13 +102,20 @@ class Rates:
             wait = limit.rate.wait(limit.name, limit.maximum)
             if wait:
                 return _refused(facts.stage, limit, wait)
-        if facts.stage is not Stage.MAIL and not facts.rehearsal:
+        if facts.stage is not Stage.MAIL:
             for limit in limits:
                 limit.rate.take(limit.name, limit.maximum)
         return None
 
+    def reset(self, session: str) -> None:
+        """Nothing hangs on a transaction."""
+
+    def closed(self, session: str) -> None:
+        """Forget what a rehearsal counted."""
+        self._counters.closed(session)
+
     def _limits(self, facts: Facts) -> Iterator[_Limit]:
-        settings, counters = self._settings, self._counters
+        settings, counters = self._settings, self._counters.of(facts)
         if facts.stage is Stage.CONNECT:
             if facts.address not in self._exempt:
                 most = settings.connections_per_minute

@@ -3,6 +3,10 @@
 A destination that answered no connection rests: what waits for it is not tried one by one against a dead host, it
 is deferred with the same reason. The first attempt after the rest is alone; only when it gets through does the
 destination have its full width again.
+
+The width of a destination holds for all workers together. How many attempts each has under way, and whether more wait,
+stands on the board (`mta.board`): one that is alone with a destination may use all of its width, otherwise each has an
+equal part, and takes what is free of it as the others' attempts end.
 """
 
 from __future__ import annotations
@@ -12,11 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from mta.board.alone import NoOthers
+from mta.board.port import Shares
 from mta.mail.outcome import Deferred, Outcome
 from mta.mail.reason import Reason
 from mta.smtp import status
 
 J = TypeVar("J")
+
+_WIDTH = "[relay] connections_per_destination"
+_TOTAL = "[queue] concurrency"
 
 OUT_OF_REACH = {status.NO_ANSWER.transient(), status.DIRECTORY_FAILURE.transient(), status.NO_ROUTE.transient()}
 """No host of a destination could be spoken to. A connection that is lost later (4.4.2) says nothing of the others."""
@@ -53,10 +62,13 @@ class Pace(Generic[J]):
     destinations that were unreachable lately.
     """
 
-    def __init__(self, total: int, width: int) -> None:
+    def __init__(self, total: int, width: int, shares: Shares | None = None) -> None:
         self.total = total
         self.width = width
         self.running = 0
+        self.crowded = False
+        """Whether jobs wait for what other workers have under way: nobody says when that ends, so ask again soon."""
+        self._shares = shares or NoOthers()
         self._lanes: dict[str, _Lane[J]] = {}
         self._turn: deque[str] = deque()  # destinations with waiting jobs, served in turn
 
@@ -73,11 +85,33 @@ class Pace(Generic[J]):
         if not lane.waiting:
             self._turn.append(destination)
         lane.waiting.append(job)
+        self._tell(destination, lane)
 
     def is_free(self, destination: str) -> bool:
         """Whether a job that is added now would start at once."""
         lane = self._lanes.get(destination)
-        return self.running < self.total and (lane is None or (not lane.waiting and lane.running < lane.width))
+        if self.running >= self.total:
+            return False
+        if lane is None:
+            return self._room(destination, 0, self.width)
+        return not lane.waiting and self._room(destination, lane.running, lane.width)
+
+    def why_waiting(self, destination: str) -> Reason | None:
+        """Say why the job of a destination that was added last does not start now; None where it does."""
+        lane = self._lanes.get(destination)
+        if lane is None or not lane.waiting:
+            return None
+        ahead = len(lane.waiting) - 1
+        before = f", {ahead} ahead" if ahead else ""
+        if lane.reason is not None:
+            return Reason(f"{destination} was out of reach, one attempt goes first{before}", str(lane.reason))
+        if self.width < self.total and not self._room(destination, lane.running + ahead, lane.width):
+            others = sum(other // 2 for other in self._shares.others(destination))
+            shared = f", {others} of them by other workers" if others else ""
+            return Reason(f"limit of {lane.width} connections to {destination}{shared}{before}", _WIDTH)
+        if self.running + ahead >= self.total:
+            return Reason(f"limit of {self.total} attempts at once{before}", _TOTAL)
+        return None
 
     def ready(self, now: float) -> list[tuple[J, Reason | None]]:
         """Take the jobs that may start at monotonic `now`.
@@ -86,11 +120,13 @@ class Pace(Generic[J]):
         """
         taken: list[tuple[J, Reason | None]] = []
         blocked: list[str] = []
+        self.crowded = False
         while self._turn and self.running < self.total:
             destination = self._turn.popleft()
             lane = self._lanes[destination]
             resting = lane.reason if lane.rests_until > now else None
-            if resting is None and lane.running >= lane.width:
+            if resting is None and not self._room(destination, lane.running, lane.width):
+                self.crowded |= lane.running < lane.width
                 blocked.append(destination)
                 continue
             taken.append((lane.waiting.popleft(), resting))
@@ -98,6 +134,7 @@ class Pace(Generic[J]):
                 self._turn.append(destination)
             lane.running += 1
             self.running += 1
+            self._tell(destination, lane)
         self._turn.extendleft(reversed(blocked))
         return taken
 
@@ -116,14 +153,16 @@ class Pace(Generic[J]):
         lane = self._lanes[destination]
         lane.running -= 1
         self.running -= 1
+        self._tell(destination, lane)
         if not lane.waiting and not lane.running and lane.rests_until <= now:
             del self._lanes[destination]
 
     def clear(self) -> list[J]:
         """Take all jobs that wait, to start none of them."""
         waiting = [job for lane in self._lanes.values() for job in lane.waiting]
-        for lane in self._lanes.values():
+        for destination, lane in self._lanes.items():
             lane.waiting.clear()
+            self._tell(destination, lane)
         self._turn.clear()
         return waiting
 
@@ -135,3 +174,16 @@ class Pace(Generic[J]):
             if not lane.waiting and not lane.running and lane.rests_until <= now
         ]:
             del self._lanes[destination]
+
+    # The other workers
+
+    def _tell(self, destination: str, lane: _Lane[J]) -> None:
+        self._shares.put(destination, 2 * lane.running + bool(lane.waiting))
+
+    def _room(self, destination: str, running: int, width: int) -> bool:
+        """Whether one more may run beside what the others have under way there."""
+        others = self._shares.others(destination)
+        if running + sum(other // 2 for other in others) >= width:
+            return False
+        rivals = sum(other % 2 for other in others)
+        return not rivals or running < max(1, width // (1 + rivals))

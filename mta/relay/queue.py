@@ -22,16 +22,18 @@ is in memory already is passed over. Nothing is read while memory is full; the n
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet import defer, interfaces
 
+from mta.board.port import Board
 from mta.mail.outcome import Deferred, Outcome
 from mta.mail.queueid import Chance
 from mta.mail.reason import Reason
+from mta.observe.event import Kind
 from mta.observe.journal import Journal
 from mta.relay.bounce import Bouncer
 from mta.relay.budget import Budget
@@ -45,6 +47,8 @@ from mta.spool.port import Message, QueuedMessage, QueuedRecipient, Spool, State
 
 LOOK_AGAIN = 60.0
 """Longest time in seconds between two looks into the spool: wall time may have jumped."""
+ASK_AGAIN = 0.05
+"""Seconds after which a destination that other workers are busy with is looked at again."""
 _PAGE = 100
 """Messages read from the spool at once: some milliseconds of the reactor's time."""
 _PAGES = 10
@@ -55,7 +59,12 @@ _KEPT_ALL = 64 * 1024 * 1024
 """Octets of all content kept so."""
 _HELD_ALL = 128 * 1024 * 1024
 """Octets of content in all attempts that run at once; a message beyond it runs alone."""
+WAIT_TOLD = 10.0
+"""Seconds in memory after which it is told why a job waits."""
+START_TOLD = 1.0
+"""Seconds of waiting that are told of when the attempt begins."""
 _START = (0.0, "")
+_ALONE = Reason("a worker died while this was tried: such mail is tried one message at a time", "mta.relay.queue")
 
 
 @dataclass(eq=False, slots=True)
@@ -70,6 +79,10 @@ class _Job:
     """In memory when the commit just had it; None: read from the spool."""
     more: bool = False
     """Whether other recipients of it became due meanwhile: look again when it is over."""
+    since: float = 0.0
+    """Monotonic time when it came."""
+    waits: Reason | None = None
+    """Why it did not start then; None once it has."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -78,6 +91,8 @@ class _Job:
 
 class RelayQueue:
     """Runs the queue of one spool: `local` and `remote` deliver, at most `width` at once to one destination.
+
+    That is so many for all workers together, who tell each other on the board.
 
     `settings` is asked anew each time, so a reload counts; the two bounds on concurrency hold from the start.
     """
@@ -93,6 +108,7 @@ class RelayQueue:
         journal: Journal,
         clock: interfaces.IReactorTime,
         chance: Chance,
+        board: Board,
     ) -> None:
         self._spool = spool
         self._local = local
@@ -104,7 +120,7 @@ class RelayQueue:
             spool, bouncer, settings, journal, clock, chance, self.starts_at_once, self.hand_over, self._wake
         )
         concurrency = settings().concurrency
-        self._elsewhere: Pace[_Job] = Pace(concurrency, width)
+        self._elsewhere: Pace[_Job] = Pace(concurrency, width, board.shares("attempts"))
         # A Maildir batch gains with every message in it, and no peer's patience is at stake.
         self._here: Pace[_Job] = Pace(concurrency, concurrency)
         # What was under way when a worker died.
@@ -120,8 +136,12 @@ class RelayQueue:
         self._timer: interfaces.IDelayedCall | None = None
         self._turning = False
         self._turn_again = False
+        self._asking = False
         self._stopping = False
         self._running: set[defer.Deferred[None]] = set()
+        self._waiting: deque[tuple[float, tuple[str, str]]] = deque()
+        """The jobs that had to wait, by when they came."""
+        self._telling: interfaces.IDelayedCall | None = None
 
     # In
 
@@ -170,6 +190,9 @@ class RelayQueue:
         self._stopping = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         for pace in (self._here, self._elsewhere, self._doubtful):
             for job in pace.clear():
                 self._leave(job)
@@ -256,6 +279,7 @@ class RelayQueue:
             self._of_message[message.queue_id] += 1
             self._kept += len(content or b"")
             pace.add(destination, job)
+            self._note_wait(job)
 
     def _pace_of(self, destination: str) -> Pace[_Job]:
         return self._here if destination == LOCAL else self._elsewhere
@@ -270,8 +294,58 @@ class RelayQueue:
             self._turn_again = False
             for pace in (self._here, self._elsewhere, self._doubtful):
                 for job, resting in pace.ready(self._clock.seconds()):
+                    self._note_start(job)
                     self._watch(defer.ensureDeferred(self._run(job, resting)))
         self._turning = False
+        if self._elsewhere.crowded and not self._asking and not self._stopping:
+            self._asking = True
+            self._clock.callLater(ASK_AGAIN, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._asking = False
+        self._turn()
+
+    # What is told of waiting
+
+    def _note_wait(self, job: _Job) -> None:
+        """Keep why a job does not start at once; one that waits for long is told of while it does."""
+        job.waits = _ALONE if job.pace is self._doubtful else job.pace.why_waiting(job.destination)
+        if job.waits is None:
+            return
+        job.since = self._clock.seconds()
+        self._waiting.append((job.since, job.key))
+        if self._telling is None:
+            self._telling = self._clock.callLater(WAIT_TOLD, self._tell_waiting)
+
+    def _tell_waiting(self) -> None:
+        """Tell of the jobs that wait for `WAIT_TOLD` by now, each once."""
+        self._telling = None
+        long_ago = self._clock.seconds() - WAIT_TOLD
+        while self._waiting and self._waiting[0][0] <= long_ago:
+            since, key = self._waiting.popleft()
+            job = self._jobs.get(key)
+            if job is not None and job.since == since and job.waits is not None:
+                self._note(Kind.ATTEMPT_WAITS, job)
+        if self._waiting:
+            self._telling = self._clock.callLater(self._waiting[0][0] - long_ago, self._tell_waiting)
+
+    def _note_start(self, job: _Job) -> None:
+        """Tell that a job starts which had to wait."""
+        waited = self._clock.seconds() - job.since
+        if job.waits is not None and waited >= START_TOLD:
+            self._note(Kind.ATTEMPT_STARTED, job, seconds=round(waited, 3))
+        job.waits = None
+
+    def _note(self, kind: Kind, job: _Job, **fields: float) -> None:
+        recipients = " ".join(str(queued.recipient.mailbox) for queued in job.recipients)
+        self._journal.note(
+            kind,
+            job.waits,
+            queue_id=job.message.queue_id,
+            recipients=recipients,
+            destination=job.destination,
+            **fields,
+        )
 
     def _watch(self, running: defer.Deferred[None]) -> None:
         """Have a stop wait for it."""

@@ -18,6 +18,7 @@ from twisted.application import service
 from twisted.internet import defer, error
 from twisted.logger import ILogObserver
 
+from mta.board.alone import Alone
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.history import History, Keep
@@ -83,7 +84,7 @@ class Parent(service.Service):
             os.makedirs(settings.state, mode=0o700, exist_ok=True)
             self._open_journal(settings)
             pools = self._pools(self._reactor, settings.auth.pool_threads)
-            self._worker = Worker(0, settings, self._reactor, self._journal, pools)
+            self._worker = Worker(0, settings, self._reactor, self._journal, pools, Alone())
             self._worker.start(self._sockets)
             self._listen_control()
             rotation = rotation_on(self._reactor, pools.large, self._journal)

@@ -31,6 +31,7 @@ from twisted.internet import defer, endpoints, interfaces
 from twisted.python.failure import Failure
 
 from mta.auth.checker import Checker
+from mta.board.port import Board
 from mta.disk.port import Disk
 from mta.disk.posix import PosixDisk
 from mta.dns.cache import Cache, CacheLimits
@@ -90,12 +91,15 @@ _NO_TIMEOUT = 3600.0
 class Worker:
     """One worker. `start` raises what keeps it from starting: `SpoolInUse`, OSError, sqlite3.Error, SettingsRefused."""
 
-    def __init__(self, number: int, settings: Settings, reactor: Any, journal: Journal, pools: Pools) -> None:
+    def __init__(
+        self, number: int, settings: Settings, reactor: Any, journal: Journal, pools: Pools, board: Board
+    ) -> None:
         self.number = number
         self._settings = settings
         self._reactor = reactor
         self._journal = journal
         self._pools = pools
+        self._board = board
         self._chance = SystemRandom()
         self._disk: Disk = PosixDisk()
         self._ports: list[Any] = []
@@ -153,6 +157,7 @@ class Worker:
                 network_of,
                 journal,
                 secrets.token_bytes(32),
+                self._board,
             ),
             journal,
             self._disk,
@@ -160,7 +165,7 @@ class Worker:
             self._destination,
             lambda: self._spool.shard,
             reserve,
-            Rate(reactor.seconds),
+            Rate(self._board.table("networks"), reactor.seconds),
             staging,
             reactor,
             lambda: self._policies.chain,
@@ -211,6 +216,7 @@ class Worker:
             journal,
             reactor,
             chance,
+            self._board,
         )
 
     def _policed(self, delivery: Delivery) -> PolicedDelivery:
@@ -222,6 +228,7 @@ class Worker:
         ports = Ports(self._reactor, self._resolver, self._pools.large, self._own)
         remembered = Remembered(
             f"{directory}/greylist-{self.number}.sqlite",
+            self._board,
             self._reactor,
             self._journal.wall,
             self._pools.large,
@@ -253,7 +260,7 @@ class Worker:
 
     def _listen(self, listening: Sequence[Listening]) -> None:
         backlog = self._settings.connections.backlog
-        admission = Admission(self._bounds)
+        admission = Admission(self._bounds, self._board)
         rules: dict[str, ServiceRules] = {"mx": Mx(self._reception), "smtpd": Smtpd(self._reception)}
         for each in listening:
             factory = SMTPServerFactory(

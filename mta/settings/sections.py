@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
 from mta.mail.route import TlsLevel
+from mta.settings.caps import CapsSettings, UserCaps
 from mta.settings.directory import Directory
 from mta.settings.dkim import DkimSettings
 from mta.settings.mailauth import MailauthSettings
@@ -121,6 +122,8 @@ class SmtpdSettings:
     """Where it listens for TLS from the first octet (port 465: RFC 8314 §3.3)."""
     networks: tuple[NetworkSettings, ...] = field(default=(), metadata={"key": "network"})
     """Networks with rights of their own."""
+    caps: CapsSettings = CapsSettings()
+    """How much one login may send in a day."""
 
     def network(self, address: str) -> NetworkSettings | None:
         """Return the first network that holds `address`."""
@@ -352,8 +355,6 @@ class AuthSettings:
     """The longest delay: well below a client's patience. What would wait longer gets 454 4.7.0 unchecked."""
     forget_failures: Seconds = 3600.0
     """How long wrong passwords are remembered after the last one."""
-    failures_maximum: Count = 20000
-    """Accounts and networks whose wrong passwords are remembered; the oldest are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +378,9 @@ class DomainSettings:
     senders: Mapping[str, tuple[Senders, ...]] = field(default_factory=dict)
     """Addresses a user may send as beside those that lead to it:
     ``alice = ["news@example.net", "*@example.org"]``."""
+    caps: Mapping[str, UserCaps] = field(default_factory=dict)
+    """How much users may send in a day, in place of what ``[smtpd.caps]`` says: ``[caps.news]``, or ``[caps."*"]`` for
+    all users of the domain."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from twisted.internet import defer, task
 
 from mta.auth.checker import Checker
 from mta.auth.verifier import make_scram_verifier
+from mta.board.alone import Alone, OwnTable
 from mta.mail.tlsinfo import TlsInfo
 from mta.mailauth.signing import Signers
 from mta.mailauth.verification import SessionCheck
@@ -90,7 +91,7 @@ class Post:
             clock=self.clock,
             journal=self.journal,
         )
-        checker = Checker(lambda: self.settings, self.clock, inline, network_of, self.journal, bytes(32))
+        checker = Checker(lambda: self.settings, self.clock, inline, network_of, self.journal, bytes(32), Alone())
         self.settings = settings
         self.chain = Chain()
         self.checks: Callable[[str], SessionCheck | None] = lambda address: None
@@ -104,7 +105,7 @@ class Post:
             lambda mailbox: mailbox.domain,
             lambda: 0,
             self.reserve,
-            Rate(self.clock.seconds),
+            Rate(OwnTable(), self.clock.seconds),
             "/state/staging",
             self.clock,
             lambda: self.chain,

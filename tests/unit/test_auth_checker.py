@@ -13,6 +13,7 @@ from twisted.internet import defer, task
 from mta.auth import checker as module
 from mta.auth.checker import Accepted, Answer, Checker, Refused, TryLater
 from mta.auth.verifier import SchemeUnavailable, make_scram_verifier
+from mta.board.alone import Alone
 from mta.observe.event import Event, Kind
 from mta.observe.journal import Journal
 from mta.settings.reader import load
@@ -42,7 +43,13 @@ class Desk:
         self.settings = self.read({"alice": "right", "bob": "other"})
         journal = Journal(lambda: 0.0, [self.events.append])
         self.checker = Checker(
-            lambda: self.settings, self.clock, self.run, lambda address: address.rpartition(".")[0], journal, b"k" * 16
+            lambda: self.settings,
+            self.clock,
+            self.run,
+            lambda address: address.rpartition(".")[0],
+            journal,
+            b"k" * 16,
+            Alone(),
         )
         real = module.verify
 
@@ -237,7 +244,7 @@ def test_no_password_is_kept(desk: Desk) -> None:
     """What is known holds neither login nor password, and not a hash that others could make."""
     desk.now("alice@example.org", "right")
     assert len(desk.checker._known) == 1
-    other = Checker(lambda: desk.settings, desk.clock, desk.run, str, desk.checker._journal, b"j" * 16)
+    other = Checker(lambda: desk.settings, desk.clock, desk.run, str, desk.checker._journal, b"j" * 16, Alone())
     result(defer.ensureDeferred(other.authenticate("alice@example.org", "right", HOME)))
     assert not set(other._known) & set(desk.checker._known)
     assert b"right" not in repr(desk.checker._known).encode()
@@ -328,7 +335,7 @@ def test_our_fault_is_not_the_peers(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "verify", broken)
     assert isinstance(desk.now("alice@example.org", "right"), TryLater)
     assert [event.kind for event in desk.events] == [Kind.FAULT]
-    assert len(desk.checker._by_network) == 0
+    assert desk.checker._by_network.wait(HOME, 0.0) == 0.0
 
 
 def test_no_accounts_at_all(desk: Desk) -> None:

@@ -10,6 +10,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
+from mta.board.alone import Alone
 from mta.mail.reason import Reason
 from mta.mail.tlsinfo import TlsInfo
 from mta.net.admission import Admission, Bounds
@@ -101,7 +102,8 @@ class Server:
             self.clock,
             self.journal,
             Admission(
-                lambda service: Bounds(bounds.get("total", 10), bounds.get(service, 10), bounds.get("per_network", 10))
+                lambda service: Bounds(bounds.get("total", 10), bounds.get(service, 10), bounds.get("per_network", 10)),
+                Alone(),
             ),
             lambda: ServerSession("mx.example.test", Offer(starttls=True), limits or Limits()),
             lambda: "session1",
@@ -537,7 +539,7 @@ def test_the_total_bound_holds_over_networks() -> None:
 
 def test_a_share_of_the_connections_is_kept_for_smtpd() -> None:
     """When mx has all connections that it may have, more are told 421 there, and smtpd has room still."""
-    admission = Admission(lambda service: Bounds(3, 2 if service == "mx" else 3, 10))
+    admission = Admission(lambda service: Bounds(3, 2 if service == "mx" else 3, 10), Alone())
     assert [admission.enter("mx", "192.0.2.1") for _ in range(2)] == [None, None]
     refused = admission.enter("mx", "192.0.2.1")
     assert refused is not None

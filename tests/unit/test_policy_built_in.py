@@ -7,6 +7,7 @@ from pathlib import Path
 from twisted.internet import defer
 from twisted.internet.task import Clock
 
+from mta.board.alone import Alone
 from mta.dns.routing import Own
 from mta.policy.built_in import Ports, Remembered, built_in
 from mta.policy.chain import NOTHING, Chain
@@ -51,7 +52,7 @@ class World:
         self.resolver = ZoneResolver("")
         self.journal = RecordingJournal()
         self.ports = Ports(self.clock, self.resolver, inline, Own(frozenset({"mx.example.org"})))
-        self.remembered = Remembered(str(self.path), self.clock, lambda: 1e9, inline, self.journal)
+        self.remembered = Remembered(str(self.path), Alone(), self.clock, lambda: 1e9, inline, self.journal)
 
 
 def test_without_settings_there_is_nothing(tmp_path: Path) -> None:

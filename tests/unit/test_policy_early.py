@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from mta.board.alone import NAMES_MAXIMUM, Alone
 from mta.mail.reason import Reason
 from mta.policy.delaying import Places
 from mta.policy.early import NETWORKS_MAXIMUM, Acquaintances, Early
@@ -15,7 +16,6 @@ from mta.policy.facts import Stage
 from mta.policy.harvest import Harvest, UnknownRecipients
 from mta.policy.network import Exempt
 from mta.policy.port import CountsRefusals, KeepsSessions
-from mta.policy.rate import NAMES_MAXIMUM
 from mta.policy.tarpit import Tarpit
 from mta.policy.verdict import Delay, Reject, Tag
 from mta.settings.policy import EarlySettings, HarvestSettings, TarpitSettings
@@ -148,7 +148,7 @@ class Garden:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
-        self.known = UnknownRecipients(self.clock.seconds)
+        self.known = UnknownRecipients(Alone(), self.clock.seconds)
         self.policy = Harvest(HarvestSettings(**settings), self.known, Places(self.clock.seconds), 1, EXEMPT)
 
     def refuse(self, count: int, **known: Any) -> None:
@@ -208,14 +208,13 @@ def test_rehearsed_mistakes_are_not_counted() -> None:
 
 def test_networks_turned_away_are_bounded() -> None:
     """The one turned away the longest ago is forgotten first."""
-    known = UnknownRecipients(lambda: 0.0)
+    known = UnknownRecipients(Alone(), lambda: 0.0)
     for number in range(NAMES_MAXIMUM):
         known.refuse(f"n{number}", 1.0)
     known.refuse("n0", 2.0)
     known.refuse("new", 1.0)
-    assert len(known.refused_until) == NAMES_MAXIMUM
-    assert "n1" not in known.refused_until
-    assert known.refused_until["n0"] == 2.0
+    assert known.refused_for("n1") == 0.0
+    assert known.refused_for("n0") == 2.0
 
 
 # The tarpit

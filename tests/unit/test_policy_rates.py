@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
+from mta.board.alone import NAMES_MAXIMUM, Alone, OwnTable
 from mta.policy.facts import Stage
 from mta.policy.network import Exempt
-from mta.policy.rate import HOUR, NAMES_MAXIMUM, Rate, Tally
+from mta.policy.rate import HOUR, Rate, Tally
 from mta.policy.rates import Counters, Rates
 from tests.doubles.policy import facts, policy_settings, said, spf
 
@@ -21,7 +22,7 @@ class World:
 
     def __init__(self, toml: str, exempt: Exempt | None = None) -> None:
         self.clock = Clock()
-        self.counters = Counters(self.clock.seconds)
+        self.counters = Counters(Alone(), self.clock.seconds)
         settings = policy_settings(toml).rates
         assert settings is not None
         self.policy = Rates(settings, self.counters, exempt or Exempt())
@@ -35,7 +36,7 @@ class World:
 def test_an_hourly_rate_refills_and_forgets() -> None:
     """Three an hour: the fourth is refused, after twenty minutes there is one more; names do not share."""
     now = 0.0
-    rate = Rate(lambda: now)
+    rate = Rate(OwnTable(), lambda: now)
     assert [rate.take("a", 3) for _ in range(4)] == [True, True, True, False]
     assert rate.wait("a", 3) == 1200.0
     assert rate.take("b", 3)
@@ -47,24 +48,19 @@ def test_an_hourly_rate_refills_and_forgets() -> None:
 
 
 def test_the_table_of_rates_is_bounded() -> None:
-    """With more names than it holds the one that was quiet the longest is forgotten, and so is who is full again."""
-    now = 0.0
-    rate = Rate(lambda: now)
+    """With more names than it holds the one that was quiet the longest is forgotten."""
+    rate = Rate(OwnTable(), lambda: 0.0)
     assert rate.take("first", 1)
     for number in range(NAMES_MAXIMUM):
         rate.take(f"name{number}", 1)
-    assert len(rate) == NAMES_MAXIMUM
     assert rate.take("first", 1)
-    now = HOUR
-    rate.take("last", 1)
-    assert len(rate) == 1
 
 
 @given(st.integers(1, 50), st.lists(st.floats(0, 2000), max_size=200))
 def test_a_rate_never_lets_through_more_than_twice_in_any_period(maximum: int, gaps: list[float]) -> None:
     """A bucket lets through at most its content and what fills it: twice the maximum in a period, once on average."""
     now = 0.0
-    rate = Rate(lambda: now)
+    rate = Rate(OwnTable(), lambda: now)
     passed: list[float] = []
     for gap in gaps:
         now += gap
@@ -81,7 +77,7 @@ def test_a_rate_never_lets_through_more_than_twice_in_any_period(maximum: int, g
 def test_a_tally_counts_the_last_hour() -> None:
     """Counts fade evenly over the hour that follows theirs, and are gone after two."""
     now = 0.0
-    tally = Tally(lambda: now)
+    tally = Tally(OwnTable(), lambda: now)
     for _ in range(10):
         tally.add("a")
     assert tally.count("a") == 10
@@ -93,16 +89,14 @@ def test_a_tally_counts_the_last_hour() -> None:
     now = 2 * HOUR
     assert tally.count("a") == 1
     tally.add("b")
-    assert len(tally) == 2
     now = 3 * HOUR
     assert tally.count("a") == 0
     tally.add("b")
-    assert len(tally) == 1
 
 
 def test_the_table_of_a_tally_is_bounded() -> None:
     """With more names than it holds the one that was counted the longest ago is forgotten."""
-    tally = Tally(lambda: 0.0, names=2)
+    tally = Tally(OwnTable(2), lambda: 0.0)
     for name in ("a", "b", "a", "c"):
         tally.add(name)
     assert [tally.count(name) for name in "abc"] == [2, 0, 1]
@@ -182,15 +176,18 @@ def test_loopback_and_named_networks_are_exempt(address: str) -> None:
     toml = '[policy]\nexempt = ["198.51.100.0/24"]\n' + toml
     world = World(toml, Exempt(policy_settings(toml).exempt))
     assert [world.ask(stage, address=address) for stage in (Stage.CONNECT, Stage.RCPT) * 2] == [""] * 4
-    assert len(world.counters.connections) == 0
+    assert world.counters.connections.take("127.0.0.0/24", 1)
 
 
 def test_a_rehearsal_counts_nothing() -> None:
-    """It is told what would be, and leaves no trace."""
+    """It is told what would be, its own commands counted, and leaves no trace."""
     world = World("[policy.rates]\nconnections_per_minute = 1\n")
-    assert [world.ask(Stage.CONNECT, rehearsal=True) for _ in range(3)] == ["", "", ""]
+    assert [world.ask(Stage.CONNECT, rehearsal=True, session=f"r{number}") for number in range(3)] == ["", "", ""]
+    assert world.ask(Stage.CONNECT, rehearsal=True, session="r2").startswith("421")
+    world.policy.closed("r2")
+    assert world.ask(Stage.CONNECT, rehearsal=True, session="r2") == ""
     assert world.ask(Stage.CONNECT) == ""
-    assert world.ask(Stage.CONNECT, rehearsal=True).startswith("421")
+    assert world.ask(Stage.CONNECT, rehearsal=True, session="r3").startswith("421")
 
 
 def test_without_limits_nobody_is_asked() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from twisted.internet import defer
 
+from mta.board.alone import Alone
 from mta.mail.outcome import Delivered, Outcome
 from mta.mail.reason import Reason
 from mta.maildir.store import MaildirStore, Ownership
@@ -79,6 +80,7 @@ class Server:
             post.journal,
             post.clock,
             random.Random(2),
+            Alone(),
         )
         post.reception.commit = self.make_commit()
 

@@ -7,6 +7,7 @@ import tracemalloc
 
 import pytest
 
+from mta.board.alone import NAMES_MAXIMUM, OwnTable
 from mta.disk.port import Free
 from mta.message.header import Head
 from mta.observe.journal import Journal
@@ -166,7 +167,7 @@ def test_a_file_that_cannot_be_removed_is_left_for_the_next_start() -> None:
 def test_an_hourly_rate_refills_and_forgets() -> None:
     """Three an hour: the fourth is refused, after twenty minutes there is one more; names do not share."""
     now = 0.0
-    rate = Rate(lambda: now)
+    rate = Rate(OwnTable(), lambda: now)
     assert [rate.take("a", 3) for _ in range(4)] == [True, True, True, False]
     assert rate.take("b", 3)
     now = 1200.0
@@ -177,8 +178,8 @@ def test_an_hourly_rate_refills_and_forgets() -> None:
 
 def test_the_table_of_rates_is_bounded() -> None:
     """With more names than it holds the one that was quiet the longest is forgotten."""
-    rate = Rate(lambda: 0.0)
+    rate = Rate(OwnTable(), lambda: 0.0)
     assert rate.take("first", 1)
-    for number in range(10_000):
+    for number in range(NAMES_MAXIMUM):
         rate.take(f"name{number}", 1)
     assert rate.take("first", 1)

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from twisted.internet import defer, task
 
+from mta.board.alone import Alone
+from mta.board.port import Board
 from mta.mail.envelope import Envelope, Notify, Recipient
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.queueid import new_queue_id
@@ -59,9 +61,15 @@ class Relay:
     """A queue over a model spool, with a clock whose wall is itself."""
 
     def __init__(
-        self, settings: QueueSettings | None = None, spool: ModelSpool | None = None, width: int = 5, seed: int = 7
+        self,
+        settings: QueueSettings | None = None,
+        spool: ModelSpool | None = None,
+        width: int = 5,
+        seed: int = 7,
+        board: Board | None = None,
+        clock: task.Clock | None = None,
     ) -> None:
-        self.clock = task.Clock()
+        self.clock = clock or task.Clock()
         self.clock.advance(1000)
         self.journal = RecordingJournal(self.clock.seconds)
         self.spool = spool or ModelSpool()
@@ -72,7 +80,16 @@ class Relay:
         self.chance = chance
         bouncer = Bouncer("mx.example.test", lambda: 0, chance, self.address, lambda: self.settings.lifetime)
         self.queue = RelayQueue(
-            self.spool, self.local, self.remote, bouncer, lambda: self.settings, width, self.journal, self.clock, chance
+            self.spool,
+            self.local,
+            self.remote,
+            bouncer,
+            lambda: self.settings,
+            width,
+            self.journal,
+            self.clock,
+            chance,
+            board or Alone(),
         )
         self.readers: Callable[[Mailbox], tuple[Addressed, ...]] = lambda mailbox: (
             Addressed(Recipient(mailbox), LOCAL),
