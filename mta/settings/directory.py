@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from mta.mail.reason import Reason
 from mta.settings.dkim import DkimKey
@@ -112,13 +113,21 @@ class Domain:
 class Directory:
     """All domains of ours. `primary` names the one whose postmaster gets mail for ``<Postmaster>`` alone."""
 
-    def __init__(self, domains: Iterable[Domain] = (), primary: str = "", source: str = "") -> None:
+    def __init__(
+        self,
+        domains: Iterable[Domain] = (),
+        primary: str = "",
+        source: str = "",
+        system: Mapping[str, Domain] = MappingProxyType({}),
+    ) -> None:
         self.domains: Mapping[str, Domain] = {domain.name: domain for domain in domains}
         self.accounts: Mapping[str, Account] = {
             account.login: account for domain in self.domains.values() for account in domain.accounts
         }
         self.primary = primary
         self.source = source
+        self.system = system
+        """The names of this machine, where they are no domains of ours, and what is there (`mta.settings.system`)."""
 
     def resolve(self, mailbox: Mailbox) -> Resolution:
         """Say what a mailbox is: ours and where it leads, not ours, or unknown in a domain of ours."""
@@ -136,7 +145,8 @@ class Directory:
         """Find the domain of a mailbox that is not written as we keep it: in U-labels, or none at all."""
         if not mailbox.domain and mailbox.local_part.lower() == POSTMASTER:
             return self.domains.get(self.primary)
-        return self.domains.get(fold_domain(mailbox.domain))
+        folded = fold_domain(mailbox.domain)
+        return self.domains.get(folded) or self.system.get(folded)
 
     def account(self, login: str) -> Account | None:
         """Find the account that logs in as `login`, a whole address in any case: no alias, no subaddress."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mta.mail.reason import Reason
@@ -32,6 +32,7 @@ from mta.settings.dkim import DkimKey, read_keys
 from mta.settings.locate import locate
 from mta.settings.problem import Problem, quoted
 from mta.settings.sections import AliasSettings, DomainSettings, Settings
+from mta.settings.system import LOCALHOST, implied, last_resort, retargeted, system_users
 from mta.settings.table import Reading
 from mta.settings.values import fold_local_part, parse_address, parse_host_name
 from mta.settings.verifier import ScramVerifier, parse_verifier
@@ -56,7 +57,7 @@ class _Alias:
 
     @property
     def source(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(slots=True)
@@ -101,17 +102,63 @@ def read_toml(path: str, problems: list[Problem]) -> tuple[Mapping[str, object],
     return table, Reading(path, locate(text), problems)
 
 
-def read_directory(path: str, settings: Settings, problems: list[Problem]) -> Directory:
-    """Read all domains below `path`. `settings` gives bounds and the place of the Maildirs."""
+def read_directory(
+    path: str,
+    settings: Settings,
+    problems: list[Problem],
+    users: Callable[[], Collection[str]] = system_users,
+) -> Directory:
+    """Read all domains below `path`. `settings` gives bounds and the place of the Maildirs, `users` this machine's."""
     drafts = {
         name: _read_domain(name, directory, settings, problems)
         for name, directory in domain_directories(path, problems).items()
     }
+    ours = list(drafts)
+    primary = primary_of(ours, settings)
+    if settings.local.on:
+        _add_system(drafts, primary, settings, users(), problems)
     following = _Following(drafts, settings.aliases, problems)
-    domains = [following.domain(draft) for draft in drafts.values()]
-    for draft, domain in zip(drafts.values(), domains, strict=True):
-        _check_postmaster(draft, domain, problems)
-    return Directory(domains, primary_of(drafts, settings), path)
+    domains = {name: following.domain(draft) for name, draft in drafts.items()}
+    for name in ours:
+        _check_postmaster(drafts[name], domains[name], problems)
+    machine = domains.get(settings.hostname) if settings.local.on else None
+    names = (settings.hostname, *LOCALHOST) if machine is not None else ()
+    system = {name: machine for name in names if machine is not None and name not in ours}
+    return Directory([domains[name] for name in ours], primary, path, system)
+
+
+def _add_system(
+    drafts: dict[str, _Draft], primary: str, settings: Settings, users: Collection[str], problems: list[Problem]
+) -> None:
+    """Add the names of this machine to the domain of the host name, and to that of ``[local] domain``."""
+    local, host = settings.local, settings.hostname
+    file = _Draft(host, settings.path, DomainSettings())
+    if local.aliases and os.path.lexists(local.aliases):
+        _read_aliases(file, read_text(local.aliases, problems) or "", local.aliases, problems)
+    draft = drafts.get(host) or _Draft(host, settings.path, DomainSettings())
+    users = [user for user in users if is_user_name(user)]
+    resort = last_resort(local, primary)
+    known = {*draft.users, *draft.aliases, *file.aliases}
+
+    def in_primary(name: str) -> Mailbox | None:
+        there = drafts.get(primary) if primary != host else None
+        found = there is not None and (name in there.users or name in there.aliases)
+        return Mailbox(name, primary) if found else None
+
+    added = {
+        name: replace(alias, targets=retargeted(name, alias.targets, host, known, users, in_primary, resort))
+        for name, alias in file.aliases.items()
+    }
+    for name, target in implied(known, users, host, resort).items():
+        added[name] = _Alias(name, (target,), f"{settings.path} [local]", 0)
+    draft.aliases |= {name: alias for name, alias in added.items() if name not in draft.users | draft.aliases}
+    if added:
+        drafts[host] = draft
+    other = drafts.get(local.domain) if local.domain != host else None
+    if other is not None:
+        for name, alias in added.items():
+            if name not in other.users and name not in other.aliases:
+                other.aliases[name] = replace(alias, targets=(Mailbox(name, host),))
 
 
 def primary_of(names: Iterable[str], settings: Settings) -> str:

@@ -39,6 +39,9 @@ def load(path: str) -> Settings:
     settings = replace(settings, directory=directory, primary_domain=directory.primary)
     _check_services(reading, settings)
     _check_queue(reading, settings)
+    if settings.local.domain not in ("", settings.hostname, *directory.domains):
+        expected = f"the host name, or a directory in {directory.source}"
+        reading.mismatch(("local", "domain"), expected, quoted(settings.local.domain))
     if directory.primary and directory.primary not in directory.domains:
         reading.mismatch(("primary_domain",), f"a directory in {directory.source}", quoted(directory.primary))
     if problems:

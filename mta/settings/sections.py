@@ -18,6 +18,7 @@ from mta.mail.route import TlsLevel
 from mta.settings.caps import CapsSettings, UserCaps
 from mta.settings.directory import Directory
 from mta.settings.dkim import DkimSettings
+from mta.settings.local import LocalSettings
 from mta.settings.mailauth import MailauthSettings
 from mta.settings.policy import PolicySettings
 from mta.settings.values import (
@@ -405,6 +406,8 @@ class Settings:
     """Mail from other servers."""
     smtpd: SmtpdSettings = SmtpdSettings()
     """Mail from people."""
+    local: LocalSettings = LocalSettings()
+    """Mail of this machine."""
     tls: TlsSettings = TlsSettings()
     """Certificate and versions."""
     limits: Limits = DEFAULT
