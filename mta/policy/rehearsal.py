@@ -1,8 +1,8 @@
 """Rehearsals: policies asked what they would say, of which no trace stays (``mta explain``).
 
-What a policy counts or remembers it counts in a rehearsal too, in a copy that ends with the rehearsed session: the third
-recipient of a network that may name two is refused, as he would be, and nobody real is refused for it. A delay is told,
-not waited for. A policy that says nothing is heard as one that was asked.
+What a policy counts or remembers it counts in a rehearsal too, in a copy that ends with the rehearsed session: the
+third recipient of a network that may name two is refused, as he would be, and nobody real is refused for it. A delay is
+told, not waited for. A policy that says nothing is heard as one that was asked.
 """
 
 from __future__ import annotations

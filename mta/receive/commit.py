@@ -97,6 +97,15 @@ class Commit:
 
         It fails with what the disk or the spool raised: nothing is ours then, and the peer gets 451 or 452.
         """
+        where = self.plan(accepted)
+        if isinstance(where, Message):
+            return self._spool.insert(where).addCallback(self._in_spool, where)
+        account = accepted.addressed[0].account
+        assert account is not None, "a Maildir is somebody's"
+        return self._store.deliver(where).addCallback(_in_maildir, account, where.path)
+
+    def plan(self, accepted: Accepted) -> Delivery | Message:
+        """Choose the place: a Maildir, or the spool."""
         only = accepted.addressed[0]
         account = only.account
         in_memory = isinstance(accepted.content, bytes)
@@ -104,10 +113,9 @@ class Commit:
             assert isinstance(accepted.content, bytes)
             pieces = for_mailbox(accepted.content, accepted.envelope.reverse_path, only.recipient)
             maildir = folder_path(account.maildir, only.recipient.folder)
-            delivery = Delivery(maildir, accepted.queue_id, pieces, replay=False)
-            return self._store.deliver(delivery).addCallback(_in_maildir, account, delivery.path)
+            return Delivery(maildir, accepted.queue_id, pieces, replay=False)
         destinations = [addressed.destination for addressed in accepted.addressed]
-        message = Message(
+        return Message(
             accepted.queue_id,
             accepted.at,
             accepted.envelope,
@@ -119,16 +127,21 @@ class Commit:
             active=accepted.held is None and self._starts_at_once(destinations),
             held=accepted.held,
         )
-        return self._spool.insert(message).addCallback(self._in_spool, message)
 
     def _in_spool(self, batch: int, message: Message) -> Committed:
-        if message.held is not None:
-            return Committed("spool", batch, Reason(f"held: {message.held.text}", message.held.source))
-        try:
-            self._hand_over(message)
-        except Exception as error:  # a 451 after the commit instant would bring the message a second time
-            self._journal.fault("hand over", error, queue_id=message.queue_id)
-        return Committed("spool", batch, Reason(f"queued for {', '.join(sorted(set(message.destinations))[:10])}"))
+        if message.held is None:
+            try:
+                self._hand_over(message)
+            except Exception as error:  # a 451 after the commit instant would bring the message a second time
+                self._journal.fault("hand over", error, queue_id=message.queue_id)
+        return Committed("spool", batch, destined(message))
+
+
+def destined(message: Message) -> Reason:
+    """Say what a message waits for in the spool."""
+    if message.held is not None:
+        return Reason(f"held: {message.held.text}", message.held.source)
+    return Reason(f"queued for {', '.join(sorted(set(message.destinations))[:10])}")
 
 
 def _in_maildir(batch: int, account: Account, path: str) -> Committed:

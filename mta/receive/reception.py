@@ -12,7 +12,7 @@ from typing import Protocol
 
 from twisted.internet import defer, interfaces
 
-from mta.auth.checker import Checker
+from mta.auth.checker import Answer
 from mta.disk.port import Disk
 from mta.mail.queueid import Chance, new_queue_id
 from mta.mail.reason import Reason
@@ -24,7 +24,7 @@ from mta.observe.journal import Journal
 from mta.policy.chain import Chain, Ruling
 from mta.policy.rate import Rate
 from mta.policy.verdict import Verdict
-from mta.receive.commit import Commit
+from mta.receive.commit import Accepted, Committed
 from mta.receive.decision import Decision
 from mta.receive.staging import Space, Staging
 from mta.settings.directory import Account
@@ -35,14 +35,30 @@ from mta.smtp.event import Authenticate, Mail, Rcpt
 from mta.smtp.extension import Offer
 
 
+class Logins(Protocol):
+    """Who may submit; see `mta.auth.checker.Checker`."""
+
+    async def authenticate(self, login: str, password: str, address: str) -> Answer:
+        """Check a login."""
+        ...
+
+
+class Commits(Protocol):
+    """What makes messages ours; see `mta.receive.commit.Commit`."""
+
+    def commit(self, accepted: Accepted) -> defer.Deferred[Committed]:
+        """Put a message on stable storage."""
+        ...
+
+
 @dataclass(slots=True)
 class Reception:
     """What sessions share."""
 
     current: Callable[[], Settings]
     """The settings that hold now."""
-    commit: Commit
-    checker: Checker
+    commit: Commits
+    checker: Logins
     journal: Journal
     disk: Disk
     chance: Chance
@@ -135,7 +151,6 @@ class Transaction:
     authentication: Authentication = field(default_factory=Authentication)
     judging: defer.Deferred[Ruling] | None = None
     """The policies of the stage ``headers``, where they take time."""
-
 
     def hear(self, ruling: Ruling, besides: type[Verdict] | None = None) -> None:
         """Keep what policies say of the message; what was done already is left out."""
