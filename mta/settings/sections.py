@@ -20,6 +20,7 @@ from mta.settings.directory import Directory
 from mta.settings.dkim import DkimSettings
 from mta.settings.local import LocalSettings
 from mta.settings.mailauth import MailauthSettings
+from mta.settings.metrics import MetricsSettings
 from mta.settings.policy import PolicySettings
 from mta.settings.values import (
     Count,
@@ -428,6 +429,8 @@ class Settings:
     """Log lines."""
     history: HistorySettings = field(default=HistorySettings(), metadata=AT_START)
     """What became of each message."""
+    metrics: MetricsSettings = field(default=MetricsSettings(), metadata=AT_START)
+    """Numbers for those who watch."""
     mailauth: MailauthSettings = MailauthSettings()
     """Whose mail it is."""
     dkim: DkimSettings = DkimSettings()
