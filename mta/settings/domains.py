@@ -23,7 +23,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mta.mail.reason import Reason
 from mta.settings.directory import Account, Directory, Domain, Local
