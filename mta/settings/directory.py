@@ -49,12 +49,23 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """How an address was expanded: a tree whose leaves are users and addresses elsewhere."""
+
+    name: str
+    source: str
+    """The line that makes it a user or an alias; of an address elsewhere, the line that names it."""
+    below: tuple[Branch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Local:
     """An address of ours: the accounts and outside addresses it leads to, each once, and by which lines."""
 
     accounts: tuple[Account, ...]
     outside: tuple[Mailbox, ...]
     reasons: tuple[Reason, ...]
+    tree: Branch | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class Domain:
             found = self.addresses.get(name)
             if found is not None:
                 why = Reason(f"{local_part} is a subaddress of {name}", self.source)
-                return Local(found.accounts, found.outside, (why, *found.reasons))
+                return Local(found.accounts, found.outside, (why, *found.reasons), found.tree)
         return self.catch_all
 
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from mta.mail.reason import Reason
-from mta.settings.directory import Account, Directory, Domain, Local
+from mta.settings.directory import Account, Branch, Directory, Domain, Local
 from mta.settings.dkim import DIRECTORY as DKIM
 from mta.settings.dkim import DkimKey, read_keys
 from mta.settings.locate import locate
@@ -341,6 +341,7 @@ class _Found:
     accounts: dict[Account, None] = field(default_factory=dict)
     outside: dict[Mailbox, None] = field(default_factory=dict)
     reasons: dict[Reason, None] = field(default_factory=dict)
+    tree: Branch | None = None
 
     def add(self, other: _Found) -> None:
         self.accounts.update(other.accounts)
@@ -351,7 +352,7 @@ class _Found:
         return len(self.accounts) + len(self.outside)
 
     def local(self) -> Local:
-        return Local(tuple(self.accounts), tuple(self.outside), tuple(self.reasons))
+        return Local(tuple(self.accounts), tuple(self.outside), tuple(self.reasons), self.tree)
 
 
 class _Following:
@@ -382,7 +383,8 @@ class _Following:
         )
 
     def _user(self, account: Account) -> _Found:
-        return _Found({account: None}, {}, {Reason(f"{account.login} is a user", account.source): None})
+        why = Reason(f"{account.login} is a user", account.source)
+        return _Found({account: None}, {}, {why: None}, Branch(account.login, account.source))
 
     def _alias(self, draft: _Draft, name: str, above: tuple[tuple[str, str], ...]) -> _Found:
         here = (draft.name, name)
@@ -391,18 +393,22 @@ class _Following:
         alias = draft.aliases[name]
         found = self._done[here] = _Found()
         found.reasons[Reason(f"{name}@{draft.name} is an alias", alias.source)] = None
+        below = []
         for target in alias.targets:
-            found.add(self._target(target, alias, (*above, here)))
+            followed = self._target(target, alias, (*above, here))
+            found.add(followed)
+            below += [followed.tree] if followed.tree else []
             if len(found) > self._bounds.targets:
                 expected = f"an alias that leads to {self._bounds.targets} addresses or fewer ([aliases] targets)"
                 self._problems.append(Problem(alias.file, alias.line, expected, "more"))
                 break
+        found.tree = Branch(f"{name}@{draft.name}", alias.source, tuple(below))
         return found
 
     def _target(self, target: Mailbox, alias: _Alias, above: tuple[tuple[str, str], ...]) -> _Found:
         draft = self._drafts.get(target.domain)
         if draft is None:
-            return _Found({}, {target: None}, {})
+            return _Found({}, {target: None}, {}, Branch(str(target), alias.source))
         name = self._name(draft, fold_local_part(target.local_part))
         if name is None:
             self._problem(alias, f"a mailbox of {draft.name}", f"{target}, which is not there")
