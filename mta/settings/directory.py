@@ -20,11 +20,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from mta.mail.reason import Reason
+from mta.settings.caps import UserCaps
 from mta.settings.dkim import DkimKey
 from mta.settings.values import SenderPattern, fold_domain, fold_local_part
 from mta.smtp.address import Mailbox
 
 POSTMASTER = "postmaster"
+
+
+@dataclass(frozen=True, slots=True)
+class AppPassword:
+    """One line of an ``app-passwords`` file: a further password of a user."""
+
+    name: str
+    verifier: str = field(repr=False)
+    source: str
+    """``etc/domains/example.org/app-passwords:2``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,12 @@ class Account:
     """``etc/domains/example.org/users:3``."""
     may_send_as: tuple[SenderPattern, ...] = ()
     """What ``[senders]`` of its domain adds to the addresses that lead to it."""
+    disabled: str | None = None
+    """Why nobody logs in and nothing is sent for now, perhaps an empty text; None: it is not disabled."""
+    app_passwords: tuple[AppPassword, ...] = ()
+    """Its other passwords."""
+    caps: UserCaps = UserCaps()
+    """What its domain says of how much it may send."""
 
     @property
     def login(self) -> str:

@@ -1,9 +1,14 @@
-"""``etc/domains``: a directory is a domain, with ``users``, ``aliases``, ``domain.toml`` and ``dkim``, all optional.
+"""``etc/domains``: a directory is a domain, with ``users``, ``app-passwords``, ``aliases``, ``domain.toml``, ``dkim``.
+
+All of them are optional.
 
 ``users`` has lines of Dovecot's passwd-file, ``user:{SCHEME}hash:uid:gid:gecos:home:shell:extra``, so that Dovecot
-serves IMAP from the same file. User and password are used, the rest is not. A user name becomes a directory name and
-Dovecot looks it up in lower case, so it is refused unless it is a plain Dot-string in lower case that starts with a
-letter, a digit or ``_``, without ``/`` and ``|``, of at most 64 octets (RFC 5321 §4.5.3.1.1; robustness row 78).
+serves IMAP from the same file. User and password are used, and of the extra fields ``nologin``, which disables the
+account (`mta.settings.passwd_file`); the rest is not. A user name becomes a directory name and Dovecot looks it up in
+lower case, so it is refused unless it is a plain Dot-string in lower case that starts with a letter, a digit or ``_``,
+without ``/`` and ``|``, of at most 64 octets (RFC 5321 §4.5.3.1.1; robustness row 78).
+
+``app-passwords`` has further passwords of users, see `mta.settings.app_passwords`.
 
 ``aliases`` has lines ``name: target, target``. A name is a local-part of the domain, or ``*`` for all that are not
 there otherwise. A target is an address, or a local-part of the same domain. A line that starts with a blank goes on
@@ -22,14 +27,19 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from mta.mail.reason import Reason
+from mta.settings import app_passwords
+from mta.settings.alias_file import AliasLine, alias_lines
+from mta.settings.caps import ALL_USERS, UserCaps
 from mta.settings.directory import Account, Branch, Directory, Domain, Local
 from mta.settings.dkim import DIRECTORY as DKIM
 from mta.settings.dkim import DkimKey, read_keys
+from mta.settings.lines import numbered
 from mta.settings.locate import locate
+from mta.settings.passwd_file import why_disabled
 from mta.settings.problem import Problem, quoted
 from mta.settings.sections import AliasSettings, DomainSettings, Settings
 from mta.settings.system import LOCALHOST, implied, last_resort, retargeted, system_users
@@ -42,8 +52,6 @@ from mta.smtp.grammar import DOT_STRING
 CATCH_ALL = "*"
 
 _USER_START = re.compile(r"\w")
-_TARGET = re.compile(r'\s*((?:"(?:[^"\\]|\\.)*"|[^",])+?)\s*(?:,|$)')
-_ALIAS = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"|[^\s":]+)\s*:(?P<targets>.*)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +220,7 @@ def _read_domain(name: str, path: str, settings: Settings, problems: list[Proble
     users = os.path.join(path, "users")
     if os.path.lexists(users):
         _read_users(draft, read_text(users, problems) or "", users, settings, problems)
+    _read_app_passwords(draft, settings, problems)
     aliases = os.path.join(path, "aliases")
     if os.path.lexists(aliases):
         _read_aliases(draft, read_text(aliases, problems) or "", aliases, problems)
@@ -220,13 +229,20 @@ def _read_domain(name: str, path: str, settings: Settings, problems: list[Proble
         for user in draft.settings.senders:
             if user not in draft.users:
                 reading.problem(("senders", user), f"a user of {name}", quoted(user))
+        for user in draft.settings.caps:
+            if user not in draft.users and user != ALL_USERS:
+                reading.problem(("caps", user), f'a user of {name}, or "*" for all', quoted(user))
     return draft
 
 
-def _numbered(text: str) -> Iterator[tuple[int, str]]:
-    """The lines of a text, from 1. Only LF (after CR or not) ends one: nothing else that `str.splitlines` takes."""
-    for number, line in enumerate(text.split("\n"), 1):
-        yield number, line.removesuffix("\r")
+def _read_app_passwords(draft: _Draft, settings: Settings, problems: list[Problem]) -> None:
+    file = os.path.join(draft.path, app_passwords.FILE)
+    text = read_text(file, problems) if os.path.lexists(file) else None
+    if text:
+        minimum = settings.auth.iterations_minimum
+        read = app_passwords.read_app_passwords(file, text, draft.users, minimum, problems)
+        for user, passwords in read.items():
+            draft.users[user] = replace(draft.users[user], app_passwords=passwords)
 
 
 def is_user_name(text: str) -> bool:
@@ -241,7 +257,8 @@ def is_user_name(text: str) -> bool:
 
 
 def _read_users(draft: _Draft, text: str, file: str, settings: Settings, problems: list[Problem]) -> None:
-    for line, content in _numbered(text):
+    caps = draft.settings.caps
+    for line, content in numbered(text):
         if not content.strip() or content.startswith("#"):
             continue
         user, colon, rest = content.partition(":")
@@ -273,65 +290,52 @@ def _read_users(draft: _Draft, text: str, file: str, settings: Settings, problem
             os.path.join(settings.mail, draft.name, user, "Maildir"),
             f"{file}:{line}",
             draft.settings.senders.get(user, ()),
+            why_disabled(content),
+            (),
+            caps.get(user, UserCaps()).over(caps.get(ALL_USERS, UserCaps())),
         )
 
 
 def _read_aliases(draft: _Draft, text: str, file: str, problems: list[Problem]) -> None:
-    logical: list[tuple[int, str]] = []
-    for line, content in _numbered(text):
-        if not content.strip() or content.lstrip().startswith("#"):
-            continue
-        if content[0] in " \t" and logical:
-            logical[-1] = (logical[-1][0], f"{logical[-1][1]} {content.strip()}")
-        else:
-            logical.append((line, content))
-    for line, content in logical:
-        alias = _read_alias(draft, file, line, content, problems)
+    for line in alias_lines(text):
+        alias = _read_alias(draft, file, line, problems)
         if alias is None:
             continue
         if alias.name in draft.aliases:
             found = f"{alias.name} again, see {draft.aliases[alias.name].source}"
-            problems.append(Problem(file, line, "each name once", found))
+            problems.append(Problem(file, line.number, "each name once", found))
         else:
             draft.aliases[alias.name] = alias
 
 
-def _read_alias(draft: _Draft, file: str, line: int, content: str, problems: list[Problem]) -> _Alias | None:
-    found = _ALIAS.fullmatch(content.strip())
-    if not found:
-        problems.append(Problem(file, line, "name: target, target", quoted(content)))
+def _read_alias(draft: _Draft, file: str, line: AliasLine, problems: list[Problem]) -> _Alias | None:
+    written = line.name
+    if written is None:
+        problems.append(Problem(file, line.number, "name: target, target", quoted(line.content)))
         return None
     try:
-        name = fold_local_part(parse_address(found["name"] + "@" + draft.name).local_part)
+        name = fold_local_part(parse_address(written + "@" + draft.name).local_part)
     except ValueError:
-        problems.append(Problem(file, line, f"a local-part of {draft.name}, or *", quoted(found["name"])))
+        problems.append(Problem(file, line.number, f"a local-part of {draft.name}, or *", quoted(written)))
         return None
     targets = []
-    for text in _split(found["targets"]):
+    for text in line.targets:
         try:
-            if text.lstrip('"').startswith(("|", "/", ":include:")):
-                raise ValueError(text)
-            target = parse_address(text, draft.name)
-            if target.local_part == CATCH_ALL:
-                raise ValueError(text)
-            targets.append(target)
+            targets.append(parse_target(text, draft.name))
         except ValueError:
             expected = "an address, or a local-part of this domain (commands and files are not enabled)"
-            problems.append(Problem(file, line, expected, quoted(text)))
-    return _Alias(name, tuple(targets), file, line)
+            problems.append(Problem(file, line.number, expected, quoted(text)))
+    return _Alias(name, tuple(targets), file, line.number)
 
 
-def _split(targets: str) -> list[str]:
-    """Divide a list at its commas, but for those in quotes; nothing between two is found as an empty target."""
-    out: list[str] = []
-    position = 0
-    while position < len(targets):
-        found = _TARGET.match(targets, position)
-        if not found or found.end() == position:
-            return [*out, targets[position:].strip()]
-        out.append(found[1])
-        position = found.end()
-    return out or [""]
+def parse_target(text: str, domain: str) -> Mailbox:
+    """Read a target of an alias of `domain`. Raises ValueError."""
+    if text.lstrip('"').startswith(("|", "/", ":include:")):
+        raise ValueError(text)
+    target = parse_address(text, domain)
+    if target.local_part == CATCH_ALL:
+        raise ValueError(text)
+    return target
 
 
 @dataclass(slots=True)
