@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
 
 .DELETE_ON_ERROR:
-.PHONY: help run test bench bench-mailauth interop man clean
+.PHONY: help run test bench bench-mailauth interop man dist clean
 
 help:
 	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench-mailauth   measure what signatures and checks cost'
 	@echo 'make interop verify what others sign, and have them verify what we do; see docs/mailauth-interop.md'
 	@echo 'make man     make the manual pages in build/man: man -l build/man/mta.1'
+	@echo 'make dist    build wheel and source distribution in dist/: pipx install dist/*.whl'
 	@echo 'make clean   remove $(VENV) and what was built; var/ stays'
 	@echo
 	@echo 'PYTHON=$(PYTHON) (3.11 or later)'
@@ -44,6 +45,13 @@ interop: $(VENV)/tested
 
 man: $(VENV)/installed
 	@$(BIN)/python -m mta.cli.manual build/man
+
+# What an earlier build left is no part of this one. A file's date is that of the last commit, where git knows it.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+dist: $(VENV)/tested man
+	@rm -rf build/setuptools build/bdist.* mta.egg-info
+	@PYTHONPATH=plugins $(BIN)/python -c 'import mta_build as b; b.build_sdist("dist"); b.build_wheel("dist")' >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
+	@ls dist/mta-*
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

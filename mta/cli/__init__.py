@@ -20,6 +20,7 @@ COMMANDS = {
     "policy": "mta.cli.policy:policy",
     "queue": "mta.cli.queue:queue",
     "reload": "mta.cli.reload:reload",
+    "samples": "mta.cli.samples:samples",
 }
 """Each command, and the module and name of what carries it out."""
 

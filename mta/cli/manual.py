@@ -30,13 +30,21 @@ STATUSES: Mapping[int, str] = {
     0: "It did what was asked.",
     1: "It was interrupted, or found what it was asked to look for.",
     2: "The command line makes no sense.",
-    daemon.EX_DATAERR: "What was asked for is not there or makes no sense, or the daemon refused.",
-    daemon.EX_NOINPUT: "A file cannot be read.",
-    daemon.EX_UNAVAILABLE: "No daemon answers.",
-    daemon.EX_SOFTWARE: "Something broke that should not.",
-    daemon.EX_CANTCREAT: "A file cannot be written.",
-    daemon.EX_TEMPFAIL: "It may work later.",
-    daemon.EX_CONFIG: "The configuration cannot be used.",
+    os.EX_USAGE: "The command line makes no sense.",
+    os.EX_DATAERR: "What was asked for is not there or makes no sense, or the daemon refused.",
+    os.EX_NOINPUT: "A file cannot be read.",
+    os.EX_NOUSER: "There is no such user.",
+    os.EX_NOHOST: "There is no such host.",
+    os.EX_UNAVAILABLE: "No daemon answers.",
+    os.EX_SOFTWARE: "Something broke that should not.",
+    os.EX_OSERR: "The system lacks something.",
+    os.EX_OSFILE: "A file of the system is missing or cannot be read.",
+    os.EX_CANTCREAT: "A file cannot be written.",
+    os.EX_IOERR: "Reading or writing failed.",
+    os.EX_TEMPFAIL: "It may work later.",
+    os.EX_PROTOCOL: "Somebody did not keep to the protocol.",
+    os.EX_NOPERM: "That is not allowed to who asked.",
+    os.EX_CONFIG: "The configuration cannot be used.",
 }
 """What an exit status means where a command does not say more (sysexits(3))."""
 
@@ -45,6 +53,9 @@ _METAVARS = {"INTEGER RANGE": "NUMBER", "INTEGER": "NUMBER", "FLOAT RANGE": "NUM
 
 _MANY = 5
 """Choices that are too many for the line of a synopsis; they are told in the text."""
+
+_EXTRA = re.compile(r"(.*?)((?:\s*\[[^][]*\])*)$", re.DOTALL)
+"""The text of an option, and what click adds in brackets: its default, its range, that it is required."""
 
 _ASKING = ("EX_DATAERR", "EX_UNAVAILABLE", "EX_CONFIG")
 """What `ask_daemon` ends with."""
@@ -180,7 +191,8 @@ def _overview(commands: Mapping[str, click.Command]) -> Iterator[str]:
         yield from prose(_summary(command) + ".")
     yield ".El"
     yield from (".Sh FILES", _FILES)
-    yield from _exit_statuses(STATUSES)
+    used = {number for name in commands for number in _statuses(name)}
+    yield from _exit_statuses({number: STATUSES[number] for number in sorted(used)})
     yield from _see_also((".Xr mta.toml 5", ".Xr mta 8"))
 
 
@@ -293,13 +305,11 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 def _text(option: click.Option, context: click.Context) -> str:
     """What the help says of an option; what click adds in brackets becomes sentences."""
     record = option.get_help_record(context)
-    text, _, added = (record[1] if record else "").partition("[default: ")
+    text, extra = _EXTRA.match(record[1] if record else "").groups()  # type: ignore[union-attr]  # it always matches
     if isinstance(option.type, click.Choice) and len(option.type.choices) > _MANY:
         text += " One of " + ", ".join(f"`{each}`" for each in option.type.choices) + "."
-    if not added:
-        return re.sub(r"\s*\[([^][]*)\]$", "", text).strip()
-    default = added.removesuffix("]").split("; ")[0]
-    return f"{text} The default is `{default}`.".strip()
+    default = re.search(r"default: ([^];]*)", extra or "")
+    return f"{text} The default is `{default[1]}`.".strip() if default else text.strip()
 
 
 def _help(command: click.Command) -> Iterator[str]:
@@ -334,7 +344,7 @@ def _statuses(name: str) -> dict[int, str]:
     if said:
         pieces = re.findall(r"(?:^|[;,] )(\d+) (.*?)(?=[;,] \d+ |$)", " ".join(said[1].split()).removesuffix("."))
         found = {int(number): text[:1].upper() + text[1:] + "." for number, text in pieces}
-        return {2: STATUSES[2]} | found
+        return {0: STATUSES[0], 2: STATUSES[2]} | found
     source = inspect.getsource(module)
     names = set(re.findall(r"\bEX_[A-Z]+\b", source)) | (set(_ASKING) if "ask_daemon" in source else set())
     numbers = {getattr(daemon, each) for each in names if hasattr(daemon, each)}

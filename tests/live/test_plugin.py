@@ -1,4 +1,7 @@
-"""`twistd mta` is found wherever the project is installed from, and in a tree that cannot be written to."""
+"""`twistd mta` is found wherever the project is installed from, and in a tree that cannot be written to.
+
+What is installed has its samples and its manual pages with it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from mta.cli import manual
 from tests.live.peers.process import own_program, unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,10 +29,11 @@ pytestmark = pytest.mark.live
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is built from, so that nothing is built in the project itself."""
     copy = tmp_path_factory.mktemp("tree")
-    for name in ("mta", "plugins"):
+    for name in ("mta", "plugins", "etc", "systemd"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
-    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md"):
+    for name in ("setup.cfg", "pyproject.toml", "LICENSE", "README.md", "MANIFEST.in"):
         shutil.copy(ROOT / name, copy)
+    manual.write(copy / "build/man", 0)
     return copy
 
 
@@ -105,16 +111,57 @@ def test_from_a_wheel(environment: Path, wheel: Path) -> None:
     assert "init" in help_of(environment / "bin/mta")
 
 
-def test_the_wheel_holds_what_it_should(wheel: Path) -> None:
-    """The wheel holds each file of `mta`, the plugin, and nothing else of Twisted's package."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    tracked = {
+def files_below(*names: str) -> set[str]:
+    """The project's own files below some of its directories."""
+    return {
         str(path.relative_to(ROOT))
-        for path in ROOT.glob("mta/**/*")
+        for name in names
+        for path in ROOT.glob(f"{name}/**/*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names == tracked | {"twisted/plugins/mta_plugin.py"}
+
+
+def members(wheel: Path) -> set[str]:
+    """What a wheel holds beside its own records."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def test_the_wheel_holds_what_it_should(wheel: Path, tree: Path) -> None:
+    """The wheel holds each file of `mta`, the plugin and nothing else of Twisted's package, samples, units, pages."""
+    data = {name for name in members(wheel) if ".data/data/" in name}
+    assert members(wheel) - data == files_below("mta") | {"twisted/plugins/mta_plugin.py"}
+    shared = {name.partition(".data/data/share/")[2] for name in data}
+    pages = {f"man/man{page.suffix[1:]}/{page.name}" for page in (tree / "build/man").iterdir()}
+    assert shared == {f"mta/{name}" for name in files_below("etc", "systemd")} | pages
+
+
+def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tree: Path, tmp_path: Path) -> None:
+    """Everything that the wheel needs is in the source distribution, and its build backend too."""
+    subprocess.run(
+        [sys.executable, "-c", "import sys, mta_build; mta_build.build_sdist(sys.argv[1])", str(tmp_path)],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": "plugins"},
+        check=True,
+        capture_output=True,
+    )
+    (archive,) = tmp_path.glob("mta-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path)
+    (source,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path / "built"), str(source))
+    (again,) = (tmp_path / "built").iterdir()
+    assert members(again) == members(wheel)
+
+
+def test_what_is_installed_knows_its_samples(environment: Path, wheel: Path) -> None:
+    """`mta samples` names the files that came with the wheel, and they are there."""
+    install(environment, str(wheel))
+    run = subprocess.run([environment / "bin/mta", "samples"], cwd="/", check=True, capture_output=True, text=True)
+    below = environment.resolve() / "share/mta"
+    assert {str(Path(line).relative_to(below)) for line in run.stdout.splitlines()} == files_below("etc", "systemd")
+    assert all(Path(line).is_file() for line in run.stdout.splitlines())
+    assert (environment / "share/man/man1/mta-queue.1").read_text().startswith(".Dd January 1, 1970\n")
 
 
 def test_read_only_tree(environment: Path, tree: Path) -> None:

@@ -76,7 +76,7 @@ def test_each_option_is_told(directory: Path) -> None:
         for option in command.params:
             if isinstance(option, click.Option) and not option.hidden:
                 assert all(name in text for name in option.opts), f"{path} {option.opts}"
-                words = " ".join((option.help or "").replace("`", "").split())
+                words = " ".join(re.sub(r"\[(default|required)[^][]*\]|`", "", option.help or "").split())
                 assert words.replace("'", "’") in text.replace("'", "’"), f"{path} {option.opts}: {words}"
 
 
