@@ -24,6 +24,7 @@ import os
 import pwd
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import SystemRandom
 from typing import Any
 
@@ -64,7 +65,9 @@ from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
 from mta.service.clock import within
 from mta.service.control import Command
+from mta.service.measures import Measures
 from mta.service.names import name_servers
+from mta.service.operator.metrics import MetricsCommands, QueueSight
 from mta.service.operator.queue import QueueCommands
 from mta.service.policies import Policies
 from mta.service.pools import Pools
@@ -105,6 +108,7 @@ class Worker:
         self._ports: list[Any] = []
         self._factories: list[SMTPServerFactory] = []
         self._tls = _Tls(settings.tls)
+        self._measures = Measures(str(number), journal, reactor)
 
     def current(self) -> Settings:
         """The settings that hold now."""
@@ -126,6 +130,7 @@ class Worker:
             self.number,
             settings.workers,
             pools.large,
+            self._measures.timed("spool"),
         )
         self._spool.open()
         staging = self._open_staging()
@@ -136,6 +141,7 @@ class Worker:
             run_large=pools.large,
             clock=reactor,
             journal=journal,
+            timed=self._measures.timed("maildir"),
         )
         self._build_relay()
         self._policies = self._build_policies()
@@ -174,6 +180,7 @@ class Worker:
         )
         self._relay.start()
         self._policies.use(self._policies.prepare(settings))
+        self._measures.lag.start()
         self._listen(listening)
 
     def _open_staging(self) -> str:
@@ -268,7 +275,7 @@ class Worker:
                 self._reactor,
                 self._journal,
                 admission,
-                self._new_session,
+                partial(self._new_session, self._measures.replied(each.service)),
                 self._reception.new_id,
                 _opener(self._reception, rules[each.service]),
                 self._tls,
@@ -284,9 +291,9 @@ class Worker:
                 Kind.SERVICE_STARTED, level=Level.NOTICE, service=each.service, listen=each.name, tls=each.implicit_tls
             )
 
-    def _new_session(self) -> ServerSession:
+    def _new_session(self, replied: Callable[[int], None]) -> ServerSession:
         settings = self.current()
-        return ServerSession(settings.hostname, Offer(), settings.limits)
+        return ServerSession(settings.hostname, Offer(), settings.limits, replied)
 
     def _bounds(self, service: str) -> Bounds:
         settings = self.current()
@@ -315,12 +322,38 @@ class Worker:
     def commands(self) -> Mapping[str, Command]:
         """What the operator may ask of this worker."""
         queue = QueueCommands(self._spool, self._relay.look, self._journal)
-        return {"queue-list": queue.page, "queue-release": queue.release, "queue-delete": queue.delete}
+        metrics = self._metrics_commands()
+        return {
+            "queue-list": queue.page,
+            "queue-release": queue.release,
+            "queue-delete": queue.delete,
+            "metrics": metrics.metrics,
+            "top": metrics.top,
+        }
+
+    def _metrics_commands(self) -> MetricsCommands:
+        return MetricsCommands(
+            str(self.number),
+            self._measures,
+            QueueSight(lambda: self._spool.paths, self._pools.large, self._reactor.seconds),
+            self._spool,
+            self._sessions,
+            self.current,
+            self._disk,
+            self._journal.wall,
+        )
+
+    def _sessions(self) -> dict[str, int]:
+        open_now: dict[str, int] = {}
+        for factory in self._factories:
+            open_now[factory.name] = open_now.get(factory.name, 0) + len(factory.sessions)
+        return open_now
 
     # Stop
 
     async def stop(self) -> None:
         """Stop in order, see above; what is not committed by then was never acknowledged. Never fails."""
+        self._measures.lag.stop()
         for port in self._ports:
             await defer.maybeDeferred(port.stopListening)
         sessions: defer.Deferred[Any] = defer.DeferredList([factory.stop() for factory in self._factories])

@@ -90,6 +90,11 @@ class Spools:
         return self._current.shard
 
     @property
+    def paths(self) -> list[str]:
+        """The directories of the shards."""
+        return [spool.path for spool in self._shards]
+
+    @property
     def _current(self) -> SqliteSpool:
         return next((spool for spool in self._shards if spool.fit), self._shards[-1])
 
