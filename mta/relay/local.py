@@ -9,7 +9,7 @@ at a time, for all messages together: thirty recipients of 50 MB must not be 1.5
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from twisted.internet import defer
 
@@ -19,7 +19,7 @@ from mta.mail.reason import Reason
 from mta.maildir.name import folder_path
 from mta.maildir.store import Delivery, MaildirStore
 from mta.message.delivery import Deliverable, deliverable
-from mta.settings.directory import Directory
+from mta.settings.directory import Account, Directory
 from mta.smtp import status
 from mta.spool.port import QueuedMessage, QueuedRecipient
 
@@ -50,13 +50,20 @@ class LocalDelivery:
         outcomes = await defer.gatherResults(waiting)
         return {recipient.number: outcome for recipient, outcome in zip(recipients, outcomes, strict=True)}
 
-    async def _one(self, message: QueuedMessage, ready: Deliverable, recipient: QueuedRecipient) -> Outcome:
+    def account(self, been_in: Container[str], recipient: QueuedRecipient) -> Account | Failed:
+        """Find whose Maildir a copy goes into; `been_in` are those that the message has been in."""
         mailbox = recipient.recipient.mailbox
         account = self._directory().account(str(mailbox))
         if account is None:
             return Failed(Reason(f"no mailbox {mailbox} here any more", "etc/domains"), status.BAD_MAILBOX)
-        if str(mailbox).lower() in ready.been_in:
+        if str(mailbox).lower() in been_in:
             return Failed(Reason(f"{mailbox} has had this message before", "Delivered-To"), status.LOOP)
+        return account
+
+    async def _one(self, message: QueuedMessage, ready: Deliverable, recipient: QueuedRecipient) -> Outcome:
+        account = self.account(ready.been_in, recipient)
+        if isinstance(account, Failed):
+            return account
         pieces = ready.for_mailbox(message.envelope.reverse_path, recipient.recipient)
         maildir = folder_path(account.maildir, recipient.recipient.folder)
         delivery = Delivery(maildir, message.queue_id, pieces, message.replay)

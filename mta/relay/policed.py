@@ -42,15 +42,22 @@ class PolicedDelivery:
     ) -> Mapping[int, Outcome]:
         """See `Delivery`."""
         chain = self._chain()
-        if chain.wants(Stage.ROUTE):
-            outcome = _outcome(await self._ask(chain, _facts(Stage.ROUTE, message, recipients)))
-            if outcome is not None:
-                return {queued.number: outcome for queued in recipients}
+        outcome = await self.judge(chain, message, recipients)
+        if outcome is not None:
+            return {queued.number: outcome for queued in recipients}
         outcomes = await self._delivery.deliver(message, content, recipients)
         if chain.wants(Stage.ATTEMPT):
             for queued in recipients:
                 await self._tell(chain, message, queued, outcomes.get(queued.number))
         return outcomes
+
+    async def judge(
+        self, chain: Chain, message: QueuedMessage, recipients: Sequence[QueuedRecipient]
+    ) -> Outcome | None:
+        """Ask whether an attempt is made; an outcome where it is not."""
+        if not chain.wants(Stage.ROUTE):
+            return None
+        return _outcome(await self._ask(chain, _facts(Stage.ROUTE, message, recipients)))
 
     async def _tell(
         self, chain: Chain, message: QueuedMessage, queued: QueuedRecipient, outcome: Outcome | None

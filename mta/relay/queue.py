@@ -43,7 +43,7 @@ from mta.relay.settler import RECORD_AGAIN, Settler
 from mta.settings.expansion import LOCAL
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
-from mta.spool.port import Message, QueuedMessage, QueuedRecipient, Spool, State
+from mta.spool.port import Message, QueuedMessage, QueuedRecipient, Spool, State, as_queued
 
 LOOK_AGAIN = 60.0
 """Longest time in seconds between two looks into the spool: wall time may have jumped."""
@@ -156,24 +156,7 @@ class RelayQueue:
             if not self._jobs:
                 self._wake(self._journal.wall())
             return
-        state = State.ACTIVE if message.active else State.WAITING
-        queued = tuple(
-            QueuedRecipient(number, recipient, destination, state, message.accepted, 0, 0, None, False)
-            for number, (recipient, destination) in enumerate(
-                zip(message.envelope.recipients, message.destinations, strict=True)
-            )
-        )
-        whole = QueuedMessage(
-            message.queue_id,
-            message.accepted,
-            message.envelope,
-            message.size,
-            message.eight_bit,
-            message.origin,
-            queued,
-            replay=False,
-        )
-        self._add(whole, message.content if isinstance(message.content, bytes) else None)
+        self._add(as_queued(message), message.content if isinstance(message.content, bytes) else None)
         self._turn()
 
     def start(self) -> None:

@@ -146,6 +146,27 @@ class QueuedMessage:
     was handed over when it was committed."""
 
 
+def as_queued(message: Message) -> QueuedMessage:
+    """Make of a message that was just committed what would be read of it."""
+    state = State.HELD if message.held is not None else State.ACTIVE if message.active else State.WAITING
+    recipients = tuple(
+        QueuedRecipient(number, recipient, destination, state, message.accepted, 0, 0, message.held, False)
+        for number, (recipient, destination) in enumerate(
+            zip(message.envelope.recipients, message.destinations, strict=True)
+        )
+    )
+    return QueuedMessage(
+        message.queue_id,
+        message.accepted,
+        message.envelope,
+        message.size,
+        message.eight_bit,
+        message.origin,
+        recipients,
+        replay=False,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """This recipient is done: delivered, reported as failed, or ended for `reason`."""
