@@ -180,7 +180,9 @@ def _choose(
     notes = "".join(f"; {note}" for note in left_out[:_LEFT_OUT_SHOWN])
     if usable:
         names = ", ".join(mx.exchange for mx, _ in usable)
-        hosts = tuple(Host(mx.exchange, addresses, port, TlsLevel.MAY) for mx, addresses in usable)
+        hosts = tuple(
+            Host(mx.exchange, addresses, port, TlsLevel.MAY, preference=mx.preference) for mx, addresses in usable
+        )
         return Route(hosts, Reason(f"mail for {domain} goes to {names}{notes}", source))
     if temporary:
         text = f"no host of {domain} can be looked up now{notes}"
@@ -326,6 +328,7 @@ class Router:
                 route.port or self._relay.port,
                 route.tls,
                 login,
+                tls_reason=Reason(f"{name} asks for it", route.source),
             )
             return Route((host,), Reason(f"{name} is {route.host}", route.source))
         reason = Reason(f"{name} is {route.host}: {addresses.problem}", route.source)

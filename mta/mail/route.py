@@ -22,6 +22,9 @@ class TlsLevel(enum.Enum):
     """TLS with a certificate that names the host, or no delivery."""
 
 
+OPPORTUNISTIC = Reason("nothing asks for more", "RFC 7435")
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """What we say to a smart host that wants AUTH (RFC 4954)."""
@@ -40,6 +43,10 @@ class Host:
     port: int = 25
     tls: TlsLevel = TlsLevel.MAY
     login: Login | None = None
+    preference: int | None = field(default=None, compare=False)
+    """Of its MX record (RFC 5321 §5.1); None where there is none."""
+    tls_reason: Reason = field(default=OPPORTUNISTIC, compare=False)
+    """Why `tls` is what it is."""
 
 
 @dataclass(frozen=True, slots=True)
