@@ -57,11 +57,12 @@ class Kind(enum.Enum):
     ATTEMPT_STARTED = "attempt.started"  # recipients, destination, seconds: after a wait that is worth telling
     RECIPIENT_DELIVERED = "recipient.delivered"  # recipient, remote, reply, delay; path: in a Maildir
     RECIPIENT_DEFERRED = "recipient.deferred"  # recipient, remote, reply, status, attempts, next, report
-    RECIPIENT_FAILED = "recipient.failed"  # recipient, remote, reply, status; report: its queue id, or why there is none
+    RECIPIENT_FAILED = "recipient.failed"  # as deferred; report: its queue id, or why there is none
     RECIPIENT_ENDED = "recipient.ended"  # recipient: ended without report or delivery, for the reason given
-    MESSAGE_RELEASED = "message.released"  # recipients: a number
-    MESSAGE_DELETED = "message.deleted"  # recipients: a number
-    MESSAGE_HELD = "message.held"  # recipient
+    MESSAGE_RELEASED = "message.released"  # recipients: a number; operator
+    MESSAGE_RETRIED = "message.retried"  # recipients: a number; operator
+    MESSAGE_DELETED = "message.deleted"  # recipients: a number; operator
+    MESSAGE_HELD = "message.held"  # recipient; by the operator, recipients: a number; operator
     ROUTE_FOUND = "route.found"  # destination, hosts
     REPORT_QUEUED = "report.queued"  # about: the queue id of the message; recipient
     DISK_LOW = "disk.low"  # path, octets, inodes

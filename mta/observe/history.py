@@ -14,10 +14,10 @@ nothing is appended to a file whose last writes a power cut may have torn: nothi
              event    its id
 
 Texts come in no order: without buckets each would change, and write, another page of a table as large as the segment.
-A search seeks its text once in each bucket, of which there are some hundreds.
+How events are found again stands in `mta.observe.search`.
 
-A segment of another `VERSION` is not read, and goes with age. While the clock stands before the last event, times
-stand still here.
+A segment of another `VERSION` is not read, and goes with age, and so does what a worker left that is no more. While the
+clock stands before the last event, times stand still here.
 
 Events gather in memory and are written on the reactor's thread, `BATCH` at a time or after `INTERVAL` seconds (some 3
 ms for a whole batch): in a thread of its own every row would wait for a busy reactor to give up the interpreter's
@@ -28,8 +28,6 @@ lock. A directory that cannot be written costs events, never mail: they are drop
 from __future__ import annotations
 
 import functools
-import heapq
-import itertools
 import json
 import os
 import sqlite3
@@ -53,6 +51,8 @@ INTERVAL = 1.0
 """Seconds that an event waits at most."""
 PAUSE = 60.0
 """Seconds from a failure to the next trial."""
+_PATIENCE = 0.05
+"""Seconds that a reader may keep the writer from what it needs alone, which is little: the reactor waits meanwhile."""
 SEGMENTS = 16
 """Parts of the size and of the time that are kept: so exactly is pruned."""
 SEGMENTS_MAXIMUM = 256
@@ -61,6 +61,7 @@ FIELDS_WANTED = 2000
 """Characters of an event's fields up to which no value is cut."""
 
 VERSION = 1
+"""Of the tables."""
 _PAGE = 4096
 _SCHEMA = f"""
     PRAGMA page_size = {_PAGE};
@@ -80,20 +81,13 @@ _SCHEMA = f"""
     PRAGMA user_version = {VERSION};
     COMMIT;
 """
-_MENTIONED = """
-    id IN (
-        WITH RECURSIVE each (number) AS (
-            SELECT min(bucket) FROM mention
-            UNION ALL SELECT number + 1 FROM each WHERE number < (SELECT max(bucket) FROM mention)
-        )
-        SELECT event FROM each CROSS JOIN mention ON bucket = number WHERE text = ?
-    )
-"""
-_MENTIONING = ("address", "login", "sender", "recipient", "recipients", "message_id")
+_MENTIONING = ("address", "login", "sender", "recipient", "recipients", "expanded", "message_id", "about")
+_LISTS = ("recipients", "expanded")
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
 _Mention = tuple[int, str, int]
-_Row = tuple[int, str, int, str, str, str | None, str | None, str]
+Row = tuple[int, str, int, str, str, str | None, str | None, str]
+"""An event as the table has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +107,7 @@ class History:
         self._clock = clock
         self._journal = journal
         self._keep = keep
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []
         self._mentions: list[_Mention] = []
         self._count = 0
         self._timer: IDelayedCall | None = None
@@ -185,8 +179,9 @@ class History:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         paths = sorted(self._directory.glob(f"{self._worker}-{'[0-9]' * 16}.sqlite"))
         if paths:
-            began = max(began, _began(paths[-1]) + 1)
+            began = max(began, segment_began(paths[-1]) + 1)
         _prune(paths, began, self._keep)
+        _prune_left(self._directory, self._worker, began, self._keep)
         return _Segment(self._directory / f"{self._worker}-{began:016}.sqlite", began)
 
     def _end(self) -> None:
@@ -217,7 +212,7 @@ class _Segment:
         self._began = began
         # Exclusively, with our mode: SQLite would take any file that is there, and make one that all may read.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR, 0o600))
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE)
         try:
             self._connection.executescript(_SCHEMA)
         except sqlite3.Error:
@@ -225,7 +220,7 @@ class _Segment:
             _unlink(path)
             raise
 
-    def write(self, rows: list[_Row], mentions: list[_Mention]) -> None:
+    def write(self, rows: list[Row], mentions: list[_Mention]) -> None:
         execute, many = self._connection.execute, self._connection.executemany
         execute("BEGIN")
         many("INSERT INTO event VALUES (?,?,?,?,?,?,?,?)", rows)
@@ -239,68 +234,20 @@ class _Segment:
         return bool(aged or pages * _PAGE >= keep.octets / SEGMENTS)
 
     def close(self) -> None:
-        # One file without a journal beside it can be read by whoever may read it.
-        with closing(self._connection):
+        # One file without a journal beside it can be read by whoever may read it; while somebody reads, it stays two.
+        with closing(self._connection), suppress(sqlite3.Error):
             self._connection.execute("PRAGMA journal_mode = DELETE")
-
-
-def events(
-    directory: str,
-    *,
-    queue_id: str = "",
-    session: str = "",
-    address: str = "",
-    since: float = 0.0,
-    limit: int = 1000,
-) -> Iterator[Event]:
-    """Read up to `limit` events of all workers, the oldest first, that fit everything that is given.
-
-    `address` is a mailbox, IP address, login or message id; `since` a wall time. Reads files, and takes as long as
-    that takes: for the command line, or a thread. Segments that cannot be read are passed over.
-    """
-    wanted = ["id >= ?"]
-    values: list[str | int] = [int(since * 1e6)]
-    for condition, value in (
-        ("queue_id = ? AND queue_id != ''", queue_id),
-        ("session = ? AND session != ''", session),
-        (_MENTIONED, _key(address)),
-    ):
-        if value:
-            wanted.append(condition)
-            values.append(value)
-    # What is put together here are the constants above.
-    query = f"SELECT * FROM event WHERE {' AND '.join(wanted)} ORDER BY id LIMIT ?"  # noqa: S608
-    found = [_read(path, query, [*values, limit]) for path in sorted(Path(directory).glob("*.sqlite"))]
-    for row in itertools.islice(heapq.merge(*found), limit):
-        yield _event(row)
-
-
-def _read(path: Path, query: str, values: list[str | int]) -> list[_Row]:
-    known = {kind.value for kind in Kind}
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            if connection.execute("PRAGMA user_version").fetchone() != (VERSION,):
-                return []
-            return [row for row in connection.execute(query, values) if row[1] in known]
-    except sqlite3.Error:
-        return []
-
-
-def _event(row: _Row) -> Event:
-    number, kind, level, session, queue_id, reason, source, fields = row
-    why = None if reason is None else Reason(reason, source or "")
-    return Event(number / 1e6, Kind(kind), Level(level), session, queue_id, why, json.loads(fields))
 
 
 def _mentioned(fields: Mapping[str, Value]) -> Iterator[str]:
     for name in _MENTIONING:
         value = fields.get(name)
         if isinstance(value, str) and value:
-            yield from map(_key, value.split(" ") if name == "recipients" else (value,))
+            yield from map(key, value.split(" ") if name in _LISTS else (value,))
 
 
 @functools.lru_cache(maxsize=1024)
-def _key(text: str) -> str:
+def key(text: str) -> str:
     """Make what an address is found by: without angle brackets, in lower case, of a mailbox's greatest length."""
     return _storable(text[:320].strip("<>").lower())
 
@@ -311,14 +258,15 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _began(path: Path) -> int:
+def segment_began(path: Path) -> int:
+    """When the segment at a path begins, in microseconds since 1970. Raises ValueError for what is none."""
     return int(path.stem.rpartition("-")[2])
 
 
 def _prune(paths: list[Path], now: int, keep: Keep) -> None:
     """Unlink the oldest of a worker's segments: what is too old, and what a new one needs room for."""
-    ends = [*map(_began, paths[1:]), now]
-    sizes = [path.stat().st_size for path in paths]
+    ends = [*map(segment_began, paths[1:]), now]
+    sizes = [_size(path) for path in paths]
     room = keep.octets * (SEGMENTS - 1) // SEGMENTS
     oldest = now - keep.seconds * 1e6
     for number, path in enumerate(paths):
@@ -326,6 +274,25 @@ def _prune(paths: list[Path], now: int, keep: Keep) -> None:
             _unlink(path)
 
 
+def _prune_left(directory: Path, worker: str, now: int, keep: Keep) -> None:
+    """Unlink what workers left that are no more: segments that nobody has written to for the time to keep."""
+    for path in directory.glob(f"*-{'[0-9]' * 16}.sqlite"):
+        if path.name.rpartition("-")[0] != worker and _written(path) < now / 1e6 - keep.seconds:
+            _unlink(path)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, Path(f"{path}-wal"), Path(f"{path}-shm")]
+
+
+def _size(path: Path) -> int:
+    return sum(each.stat().st_size for each in _files(path) if each.exists())
+
+
+def _written(path: Path) -> float:
+    return max((each.stat().st_mtime for each in _files(path)[:2] if each.exists()), default=0.0)
+
+
 def _unlink(path: Path) -> None:
-    for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+    for name in _files(path):
         name.unlink(missing_ok=True)

@@ -137,6 +137,11 @@ def cut(text: str, maximum: int = VALUE_MAXIMUM) -> str:
     return text if len(text) <= maximum else text[: maximum - 1] + "…"
 
 
+def harmless(text: str) -> str:
+    """Return text from outside as a terminal may have it: what is not printable stands as the log writes it."""
+    return text if text.isprintable() else "".join(map(_character, text))
+
+
 def _time(wall: float) -> str:
     second, milliseconds = divmod(int(wall * 1000), 1000)
     return f"{_second(second)}.{milliseconds:03}Z"

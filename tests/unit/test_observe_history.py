@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 
 from mta.mail.reason import Reason
 from mta.observe.event import Event, Kind, Level
-from mta.observe.history import BATCH, BUCKET, INTERVAL, PAUSE, SEGMENTS, SEGMENTS_MAXIMUM, History, Keep, events
+from mta.observe.history import BATCH, BUCKET, INTERVAL, PAUSE, SEGMENTS, SEGMENTS_MAXIMUM, History, Keep
+from mta.observe.search import Archive, Wanted
 from tests.doubles.journal import RecordingJournal
 
 WALL = 1763842500.0
@@ -43,9 +44,13 @@ class World:
         self.clock.advance(0)
         self.journal.note(Kind.MESSAGE_ACCEPTED, Reason("ours", "users:3"), n=n, **ids)
 
+    def events(self, limit: int | None = None, **wanted: Any) -> list[Event]:
+        """The events found, in the order of time."""
+        return Archive(str(self.directory)).in_order(Wanted(**wanted), limit)
+
     def found(self, **wanted: Any) -> list[Any]:
         """The numbers of the events found."""
-        return [event.fields.get("n") for event in events(str(self.directory), **wanted)]
+        return [event.fields.get("n") for event in self.events(**wanted)]
 
     def files(self) -> list[Path]:
         """The segments, in order."""
@@ -76,7 +81,7 @@ def test_events_come_back_as_they_were(world: World) -> None:
         login=None,
     )
     world.history.flush()
-    started, refused = events(str(world.directory))
+    started, refused = world.events()
     assert started == Event(WALL, Kind.SERVICE_STARTED, Level.NOTICE)
     fields = {"recipient": "Bü@x", "size": 3, "delay": 0.5, "tls": True, "login": None}
     kept = Reason("no such mailbox bü?", "etc/domains")
@@ -92,14 +97,14 @@ def test_events_are_found_by_what_they_name(world: World) -> None:
     world.history.flush()
     assert world.found(queue_id="q1") == [1, 2]
     assert world.found(session="s1") == [1, 3]
-    assert world.found(address="alice@example.org") == [1, 2]
-    assert world.found(address="<BOB@example.net>") == [2, 3]
-    assert world.found(address="carol@example.net") == [3]
-    assert world.found(address="<id@X>") == [1]
-    assert world.found(address="192.0.2.1", queue_id="q2") == [4]
-    assert world.found(address="nobody@x") == world.found(queue_id="q3") == []
+    assert world.found(text="alice@example.org") == [1, 2]
+    assert world.found(text="<BOB@example.net>") == [2, 3]
+    assert world.found(text="carol@example.net") == [3]
+    assert world.found(text="<id@X>") == [1]
+    assert world.found(text="192.0.2.1", queue_id="q2") == [4]
+    assert world.found(text="nobody@x") == world.found(queue_id="q3") == []
     assert world.found(since=WALL + 0.0025) == [3, 4]
-    assert world.found(limit=2) == [1, 2]
+    assert world.found(limit=2) == [3, 4]
 
 
 def test_mentions_are_found_in_every_bucket(world: World) -> None:
@@ -107,7 +112,7 @@ def test_mentions_are_found_in_every_bucket(world: World) -> None:
     for n in range(2 * BUCKET + 1):
         world.note(n, sender="rare@x" if n in (0, BUCKET + 7, 2 * BUCKET) else "usual@x")
     world.history.flush()
-    assert world.found(address="rare@x") == [0, BUCKET + 7, 2 * BUCKET]
+    assert world.found(text="rare@x") == [0, BUCKET + 7, 2 * BUCKET]
 
 
 def test_events_are_written_after_a_second_or_in_batches(world: World) -> None:
@@ -280,5 +285,5 @@ def test_long_values_are_cut(world: World) -> None:
     """A field of 100 KB is kept with its beginning, a short one beside it whole."""
     world.note(1, reply="x" * 100_000, helo="h")
     world.history.flush()
-    (event,) = events(str(world.directory))
+    (event,) = world.events()
     assert event.fields == {"n": 1, "reply": "x" * 999 + "…", "helo": "h"}
