@@ -36,6 +36,11 @@ def new_queue_id(now: float, shard: int, chance: Chance) -> str:
     return _encode(number, 9)
 
 
+def first_queue_id(now: float) -> str:
+    """Return what sorts before all ids made at wall time `now` and later, and behind those made before."""
+    return _encode((max(0, int(now * 1000)) & (1 << 45) - 1) << 45, 9)
+
+
 def accepted_at(queue_id: str) -> float:
     """Return the wall time (seconds since 1970) that an id was made at. Raises ValueError for what is no id."""
     if len(queue_id) != LENGTH:

@@ -39,7 +39,7 @@ class Kind(enum.Enum):
     SESSION_REFUSED = "session.refused"  # service, address
     SESSION_CLOSED = "session.closed"  # service, address, port, helo, tls, login, accepted, refused, seconds
     TLS_FAILED = "tls.failed"  # address
-    LOGIN_ACCEPTED = "login.accepted"  # login, mechanism, address
+    LOGIN_ACCEPTED = "login.accepted"  # login, mechanism, app_password: its name, where it was one; address
     LOGIN_REFUSED = "login.refused"  # login, mechanism, address
     COMMAND_REFUSED = "command.refused"  # command, reply
     SENDER_REFUSED = "sender.refused"  # sender, reply

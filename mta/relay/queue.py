@@ -83,6 +83,10 @@ class _Job:
     """Monotonic time when it came."""
     waits: Reason | None = None
     """Why it did not start then; None once it has."""
+    begun: bool = False
+    """Whether its attempt is under way."""
+    withdrawn: bool = False
+    """Whether it is forgotten and has no turn any more (see `RelayQueue.withdraw`)."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -127,6 +131,8 @@ class RelayQueue:
         self._doubtful: Pace[_Job] = Pace(1, 1)
         self._budget = Budget(_HELD_ALL)
         self._jobs: dict[tuple[str, str], _Job] = {}
+        self._withdrawn: Counter[str] = Counter()
+        """Queue ids that the operator acts on; he may do two things at once."""
         self._of_message: Counter[str] = Counter()
         self._kept = 0
         self._after = _START
@@ -151,7 +157,7 @@ class RelayQueue:
 
     def hand_over(self, message: Message) -> None:
         """Take a message that was just committed; without room for it it is found in the spool later."""
-        if self._stopping or not (message.active or self._room()):
+        if self._stopping or message.queue_id in self._withdrawn or not (message.active or self._room()):
             self._full = True
             if not self._jobs:
                 self._wake(self._journal.wall())
@@ -168,6 +174,38 @@ class RelayQueue:
         self._after = _START
         self._wake(self._journal.wall())
 
+    # The operator's hand
+
+    def withdraw(self, message: QueuedMessage) -> frozenset[int]:
+        """Leave a message, as it was just read, to the operator until `give_back`.
+
+        Its jobs that have not begun are forgotten, and looks into the spool pass it over. Returns the numbers of the
+        recipients that he cannot have: they are being tried, or their sender is about to be told.
+        """
+        self._withdrawn[message.queue_id] += 1
+        busy = {queued.number for queued in message.recipients if queued.state is State.ACTIVE}
+        for destination in {queued.destination for queued in message.recipients}:
+            job = self._jobs.get((message.queue_id, destination))
+            if job is None:
+                continue
+            if job.begun or job.recipients[0].state is State.ACTIVE:
+                busy |= {queued.number for queued in job.recipients}
+            else:
+                job.withdrawn = True
+                self._leave(job)
+        return frozenset(busy)
+
+    def give_back(self, queue_id: str) -> None:
+        """End what `withdraw` began: the operator's change is recorded, or failed."""
+        self._withdrawn[queue_id] -= 1
+        if not self._withdrawn[queue_id]:
+            del self._withdrawn[queue_id]
+        self.look()
+
+    async def give_up(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], reason: Reason) -> None:
+        """End recipients of a message that is withdrawn, and tell its sender; see `Settler.give_up`."""
+        await self._settler.give_up(message, recipients, reason)
+
     async def stop(self) -> None:
         """Start nothing more; returns when the attempts under way are recorded."""
         self._stopping = True
@@ -178,7 +216,8 @@ class RelayQueue:
             self._telling = None
         for pace in (self._here, self._elsewhere, self._doubtful):
             for job in pace.clear():
-                self._leave(job)
+                if not job.withdrawn:
+                    self._leave(job)
         await defer.DeferredList(list(self._running))
         await self._settler.stop()
 
@@ -224,6 +263,8 @@ class RelayQueue:
                 return False
             page = self._spool.due(self._journal.wall(), min(room, _PAGE), self._after)
             for message in page:
+                if message.queue_id in self._withdrawn:
+                    continue
                 job = self._jobs.get((message.queue_id, message.recipients[0].destination))
                 if job is None:
                     self._add(message, None)
@@ -277,6 +318,11 @@ class RelayQueue:
             self._turn_again = False
             for pace in (self._here, self._elsewhere, self._doubtful):
                 for job, resting in pace.ready(self._clock.seconds()):
+                    if job.withdrawn:
+                        pace.ended(job.destination, self._clock.seconds())
+                        self._turn_again = True
+                        continue
+                    job.begun = True
                     self._note_start(job)
                     self._watch(defer.ensureDeferred(self._run(job, resting)))
         self._turning = False

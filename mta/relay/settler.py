@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.internet import defer, interfaces
 
-from mta.mail.outcome import Deferred, Delivered, Outcome
+from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.queueid import Chance
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
@@ -131,6 +131,19 @@ class Settler:
             steps = [(queued, self._untellable(step, error, now)) for queued, step in steps]
         await self._conclude(message, steps, reports, reasons)
 
+    async def give_up(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], reason: Reason) -> None:
+        """End recipients of which no attempt is under way, for the operator's reason, and report that now.
+
+        Fails as `Spool.record` does, and nothing has happened then.
+        """
+        failed = Failed(reason, status.OTHER)
+        steps: Steps = [(queued, Fail(failed)) for queued in recipients]
+        original = self._original(message.queue_id)
+        reports, reasons = self._bouncer.reports(message, original, steps, self._journal.wall(), self._active)
+        changes = [step.change(queued.number, reasons.get(queued.number)) for queued, step in steps]
+        await self._spool.record(message.queue_id, changes, reports)
+        self._concluded(message, steps, reports, reasons)
+
     def stop(self) -> defer.Deferred[Any]:
         """Repeat no record any more, and tell what is kept; fires when that is done."""
         self._stopping = True
@@ -199,6 +212,12 @@ class Settler:
                     return
                 await self._pause(RECORD_AGAIN)
         self.written()
+        self._concluded(message, steps, reports, reasons)
+
+    def _concluded(
+        self, message: QueuedMessage, steps: Steps, reports: Sequence[Message], reasons: Mapping[int, Reason]
+    ) -> None:
+        """Note what was recorded, and hand the reports over."""
         for queued, step in steps:
             if isinstance(step, Wait):
                 self._wake(step.due)
