@@ -43,12 +43,14 @@ def received(
     authenticated: bool = False,
     smtputf8: bool = False,
     recipient: Mailbox | None = None,
+    uid: int | None = None,
 ) -> bytes:
     """Make the Received field of a message that arrives at wall time `wall`.
 
     `helo` is what the peer said, in any form; `address` its IP address as text, `rdns` the verified name of that;
     `hostname` is ours; `tls` is protocol version and cipher; `recipient` is the one forward-path that RCPT named,
-    None where there were several, which must not learn of each other (RFC 5321 §7.6).
+    None where there were several, which must not learn of each other (RFC 5321 §7.6). `uid` is the user of this
+    machine who handed it in: then it came from nowhere else, and by no protocol that RFC 3848 names.
     """
     literal = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
     peer = (f"({_domain(rdns)}", f"{literal})") if rdns else (f"({literal})",)
@@ -56,6 +58,8 @@ def received(
         (f"Received: from {_domain(helo) or 'unknown'}", *peer),
         (f"\tby {hostname}", f"with {_with(esmtp, tls is not None, authenticated, smtputf8)} id {queue_id}"),
     ]
+    if uid is not None:
+        lines = [(f"Received: by {hostname}", f"(mta, from userid {uid})"), (f"\tid {queue_id}",)]
     if tls:
         lines.append((f"\t(using {tls[0]} with cipher {tls[1]})",))
     if recipient:

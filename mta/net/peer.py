@@ -17,11 +17,23 @@ class Peer:
     address: str
     port: int
     tls: TlsInfo | None = None
+    uid: int | None = None
+    """The user of this machine, where it came by the local socket; `address` is 127.0.0.1 then."""
+
+    @property
+    def counted_as(self) -> str:
+        """What its connections are counted by: its address, or its user."""
+        return counted_as(self.address, self.uid)
 
     @property
     def literal(self) -> str:
         """The address as an address literal (RFC 5321 §4.1.3)."""
         return f"[IPv6:{self.address}]" if ":" in self.address else f"[{self.address}]"
+
+
+def counted_as(address: str, uid: int | None) -> str:
+    """What connections of a peer are counted by: its address, or the user of this machine."""
+    return address if uid is None else f"unix:{uid}"
 
 
 def network_of(address: str) -> str:

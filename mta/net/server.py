@@ -36,7 +36,7 @@ from zope.interface import implementer
 from mta.mail.reason import Reason
 from mta.net.admission import Admission
 from mta.net.deadline import Deadline
-from mta.net.peer import Peer
+from mta.net.peer import Peer, counted_as
 from mta.net.rules import Open, TlsServer
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
@@ -72,10 +72,10 @@ class SMTPServerProtocol(protocol.Protocol):
     transport: Any
     factory: SMTPServerFactory
 
-    def __init__(self, service: SMTPServerFactory, address: str, port: int) -> None:
+    def __init__(self, service: SMTPServerFactory, address: str, port: int, uid: int | None = None) -> None:
         self._service = service
         self._clock = service.clock
-        self.peer = Peer(service.new_session_id(), address, port)
+        self.peer = Peer(service.new_session_id(), address, port, uid=uid)
         self._session = service.new_session()
         self._limits = self._session.limits
         self._rules = service.open(self.peer, self._session)
@@ -362,15 +362,19 @@ class SMTPServerFactory(protocol.ServerFactory):
 
     def buildProtocol(self, addr: Any) -> protocol.Protocol:
         """Admit a connection, or turn it away."""
-        address, port = getattr(addr, "host", ""), getattr(addr, "port", 0)
-        refused = self._admission.enter(self.name, address)
+        return self.session(getattr(addr, "host", ""), getattr(addr, "port", 0))
+
+    def session(self, address: str, port: int, uid: int | None = None) -> protocol.Protocol:
+        """Make the session of a peer, or what turns it away; `uid` is that of a user of this machine."""
+        counted = counted_as(address, uid)
+        refused = self._admission.enter(self.name, counted)
         if refused is not None:
             self.journal.note(Kind.SESSION_REFUSED, refused, level=Level.NOTICE, service=self.name, address=address)
             return self._turned(TOO_MANY_CONNECTIONS)
         try:
-            return SMTPServerProtocol(self, address, port)
+            return SMTPServerProtocol(self, address, port, uid)
         except Exception as error:
-            self._admission.leave(self.name, address)
+            self._admission.leave(self.name, counted)
             self.journal.fault(f"{self.name} session", error)
             return self._turned(NO_SESSION)
 
@@ -381,7 +385,7 @@ class SMTPServerFactory(protocol.ServerFactory):
     def left(self, session: SMTPServerProtocol) -> None:
         """Forget a session whose connection is gone."""
         self.sessions.discard(session)
-        self._admission.leave(self.name, session.peer.address)
+        self._admission.leave(self.name, session.peer.counted_as)
         if not self.sessions:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:

@@ -344,6 +344,7 @@ class Acceptance:
             authenticated=conversation.account is not None,
             smtputf8=transaction.smtputf8,
             recipient=transaction.named[0] if len(transaction.named) == 1 else None,
+            uid=peer.uid,
         )
 
     def _refuse(self, transaction: Transaction, size: int, decision: Decision) -> Reply:

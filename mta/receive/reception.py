@@ -27,6 +27,7 @@ from mta.policy.verdict import Verdict
 from mta.receive.commit import Accepted, Committed
 from mta.receive.decision import Decision
 from mta.receive.staging import Space, Staging
+from mta.receive.system_user import SystemUser
 from mta.settings.directory import Account
 from mta.settings.expansion import Addressed, Destination, look_up
 from mta.settings.sections import NetworkSettings, Settings
@@ -104,8 +105,8 @@ class Conversation:
     extended: bool = False
     early: bool = False
     """Whether the peer talked before it was greeted."""
-    account: Account | None = None
-    """Who logged in."""
+    account: Account | SystemUser | None = None
+    """Who logged in, or who on this machine calls."""
     mechanism: str = ""
     wrong_passwords: int = 0
     unknown_recipients: int = 0

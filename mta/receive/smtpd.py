@@ -110,8 +110,7 @@ class Smtpd:
 
     def _judge_from(self, conversation: Conversation, found: From) -> Decision | None:
         if found.fault:
-            text = f"The From field cannot be read: {found.fault}"
-            return Decision(reply(550, status.REFUSED, text), Reason(found.fault, "RFC 5322 §3.6.2"))
+            return unreadable(found.fault)
         account, directory = conversation.account, self._reception.settings.directory
         for mailbox in found.mailboxes:
             if account is not None and directory.owns(account.login, mailbox) is None:
@@ -159,6 +158,12 @@ class Smtpd:
     def _same(self, identity: str, login: str) -> bool:
         account = self._reception.settings.directory.account(identity)
         return account is not None and account.login == login
+
+
+def unreadable(fault: str) -> Decision:
+    """Refuse a message whose author cannot be told for certain."""
+    text = f"The From field cannot be read: {fault}"
+    return Decision(reply(550, status.REFUSED, text), Reason(fault, "RFC 5322 §3.6.2"))
 
 
 def _not_yours(code: int, mailbox: Mailbox | None, what: str) -> Reply:

@@ -36,6 +36,8 @@ class Offer:
     smtputf8: bool = True
     lenient_line_ends: bool = False
     """Whether a bare CR or LF in the content is taken for CRLF instead of refused: for old devices only."""
+    more: tuple[str, ...] = ()
+    """Keywords of a service's own, with their parameters (RFC 5321 §2.2.2: they start with X)."""
 
 
 @lru_cache(maxsize=64)
@@ -52,4 +54,5 @@ def hello_reply(
         keywords.append("STARTTLS")
     if offer.mechanisms and (tls or offer.auth_without_tls) and not authenticated:
         keywords.append("AUTH " + " ".join(offer.mechanisms))
+    keywords += offer.more
     return reply(250, None, hostname, *keywords)
