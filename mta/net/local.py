@@ -46,7 +46,7 @@ class _Unknown(protocol.Protocol):
         """Ask the kernel."""
         known = self._sessions.session(LOOPBACK, 0, peer_uid(transport.socket))
         transport.protocol = known
-        known.makeConnection(transport)
+        known.makeConnection(transport)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
 
 
 class LocalPort(unix.Port):
@@ -54,7 +54,7 @@ class LocalPort(unix.Port):
 
     def connectionLost(self, reason: Any) -> None:
         """Close it, as a TCP port is closed."""
-        tcp.Port.connectionLost(self, reason)
+        tcp.Port.connectionLost(self, reason)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
 
 
 def adopt(reactor: Any, listening: socket.socket, factory: LocalServerFactory) -> LocalPort:

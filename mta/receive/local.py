@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from mta.mail.reason import Reason
 from mta.message.header import values
-from mta.message.identify import From, from_mailboxes
+from mta.message.identify import From
 from mta.receive.decision import Decision
 from mta.receive.reception import Conversation, Reception, Transaction
 from mta.receive.smtpd import Smtpd, unreadable

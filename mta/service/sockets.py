@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mta.service.local_socket import open_local_socket
 from mta.settings.sections import Settings
 from mta.settings.values import Listen, SystemdSocket
 
@@ -69,6 +70,12 @@ def open_sockets(settings: Settings, inherited: Mapping[str, Sequence[int]]) -> 
         except OSError as error:
             hint = "; give the process CAP_NET_BIND_SERVICE or use systemd sockets" if error.errno == 13 else ""
             problems.append(f"{service} cannot listen on {listen}: {error.strerror or error}{hint}")
+    path = settings.local.socket
+    if path:
+        try:
+            opened.append(Listening("local", False, open_local_socket(path, settings.connections.backlog), path))
+        except OSError as error:
+            problems.append(f"[local] socket: cannot listen on {path}: {error.strerror or error}")
     if problems:
         close(opened)
         raise CannotListen("\n".join(problems))

@@ -45,6 +45,7 @@ from mta.mailauth.signing import Signers
 from mta.mailauth.verification import Verifier
 from mta.maildir.store import MaildirStore, Ownership
 from mta.net.admission import Admission, Bounds
+from mta.net.local import LocalServerFactory, adopt
 from mta.net.peer import Peer, network_of
 from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind, Level
@@ -53,6 +54,7 @@ from mta.policy.built_in import Ports, Remembered
 from mta.policy.port import Policy
 from mta.policy.rate import Rate
 from mta.receive.commit import Commit
+from mta.receive.local import Local
 from mta.receive.mx import Mx
 from mta.receive.reception import Reception, ServiceRules
 from mta.receive.session import ReceivingSession
@@ -268,9 +270,14 @@ class Worker:
     def _listen(self, listening: Sequence[Listening]) -> None:
         backlog = self._settings.connections.backlog
         admission = Admission(self._bounds, self._board)
-        rules: dict[str, ServiceRules] = {"mx": Mx(self._reception), "smtpd": Smtpd(self._reception)}
+        rules: dict[str, ServiceRules] = {
+            "mx": Mx(self._reception),
+            "smtpd": Smtpd(self._reception),
+            "local": Local(self._reception),
+        }
         for each in listening:
-            factory = SMTPServerFactory(
+            kind = LocalServerFactory if each.service == "local" else SMTPServerFactory
+            factory = kind(
                 each.service,
                 self._reactor,
                 self._journal,
@@ -283,7 +290,10 @@ class Worker:
             )
             self._factories.append(factory)
             each.socket.setblocking(False)
-            port = self._reactor.adoptStreamPort(each.socket.fileno(), each.socket.family, factory)
+            if isinstance(factory, LocalServerFactory):
+                port: Any = adopt(self._reactor, each.socket, factory)
+            else:
+                port = self._reactor.adoptStreamPort(each.socket.fileno(), each.socket.family, factory)
             # Twisted takes one connection a turn by default: a burst would wait behind everything else.
             port.numberAccepts = min(backlog, 100)
             self._ports.append(port)
