@@ -7,11 +7,15 @@ right, known from a moment ago         Accepted at once
 network or account guessed too much    after a delay as below, or TryLater without a check where that is too long
 no place in the pool                   TryLater
 right                                  Accepted
-wrong, unknown, disabled, too long     Refused: the session says the same to all of them (RFC 4954 §9, RFC 4616 §2)
+right, and the account is disabled     Disabled: only who knows the password learns of it
+wrong, unknown, ``!``, too long        Refused: the session says the same to all of them (RFC 4954 §9, RFC 4616 §2)
 our fault                              TryLater
 =====================================  =============================================================================
 
-An unknown login costs what a known one costs: its password is checked against the verifier of another account, which
+An account has a password and perhaps app passwords beside it; each is as good as the other, and the answer names the
+one that was used. The app passwords come first: they are made by chance, so their verifiers need little work.
+
+An unknown login costs what a known one costs: its password is checked against the verifiers of another account, which
 a keyed hash of the login picks, so that one unknown login always takes the same time and all of them are spread as the
 known ones are (robustness row 24).
 
@@ -51,6 +55,15 @@ class Accepted:
 
     account: Account
     reason: Reason
+    app_password: str = ""
+    """The name of the app password that it is; empty: it is the account's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disabled:
+    """The password is right, but nobody logs in to this account for now; becomes 535 5.7.13."""
+
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +80,7 @@ class TryLater:
     reason: Reason
 
 
-Answer = Accepted | Refused | TryLater
+Answer = Accepted | Disabled | Refused | TryLater
 
 
 class Checker:
@@ -102,8 +115,8 @@ class Checker:
         )
         self._directory = Directory()
         self._stand_ins: tuple[Account, ...] = ()
-        self._known: OrderedDict[bytes, float] = OrderedDict()
-        """When a right password is forgotten, by its keyed hash."""
+        self._known: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        """When a right password is forgotten, and which app password it is, by its keyed hash."""
         self._under_way: dict[tuple[str, bytes], list[defer.Deferred[Answer]]] = {}
         """Who else waits for the same check, by network and keyed hash."""
 
@@ -118,8 +131,9 @@ class Checker:
         verifier = account.verifier if account else DISABLED
         named = account.login if account else _folded(login)
         secret = self._hash(named.encode(), verifier.encode(), octets)
-        if account is not None and self._known.get(secret, 0.0) > self._clock.seconds():
-            return Accepted(account, Reason(f"{account.login} gave the right password again", account.source))
+        until, app_password = self._known.get(secret, (0.0, ""))
+        if account is not None and until > self._clock.seconds():
+            return _right(account, app_password, " again")
         return await self._once(named, account, octets, self._network_of(address), secret)
 
     async def _once(self, login: str, account: Account | None, password: bytes, network: str, secret: bytes) -> Answer:
@@ -148,7 +162,7 @@ class Checker:
     async def _patiently(
         self, login: str, account: Account | None, password: bytes, network: str, secret: bytes
     ) -> Answer:
-        now = self._clock.seconds()
+        now, directory = self._clock.seconds(), self._directory
         account_here = f"{login} {network}"  # a network has no space
         waits = self._by_account.wait(account_here, now), self._by_network.wait(network, now)
         if None in waits:
@@ -165,25 +179,29 @@ class Checker:
         except SchemeUnavailable as unavailable:
             return TryLater(Reason(str(unavailable), account.source if account else ""))
         now = self._clock.seconds()
-        if account is None or not right:
+        if account is None or right is None:
             self._by_account.add(account_here, now)
             self._by_network.add(network, now)
             why = "the password is wrong" if account else "there is no such account"
             return Refused(Reason(f"{login}: {why}", account.source if account else self._directory.source))
         self._by_account.forget(account_here)
-        self._remember(secret, now)
-        return Accepted(account, Reason(f"{account.login} gave the right password", account.source))
+        if self._settings().directory is directory:  # a password that was revoked meanwhile is not remembered
+            self._remember(secret, right, now)
+        return _right(account, right)
 
-    async def _check(self, login: str, account: Account | None, password: bytes, network: str) -> bool:
-        """Check in a thread: against the account's verifier, or a stand-in that takes as long."""
+    async def _check(self, login: str, account: Account | None, password: bytes, network: str) -> str | None:
+        """Check in a thread: against the account's verifiers, or those of a stand-in that take as long.
+
+        Returns the name of the app password that it is, an empty text for the account's own; None where it is wrong.
+        """
         checked = account
-        if account is None or account.verifier == DISABLED:
+        if account is None or not _has_password(account):
             checked = self._stand_in(login)
         if checked is None:
-            return False
-        verifier = checked.verifier
-        right: bool = await self._pool.submit(network, lambda: verify(verifier, password))
-        return right and checked is account
+            return None
+        verifiers = _verifiers(checked)
+        right: str | None = await self._pool.submit(network, lambda: _find(verifiers, password))
+        return right if checked is account else None
 
     def _stand_in(self, login: str) -> Account | None:
         if not self._stand_ins:
@@ -191,11 +209,11 @@ class Checker:
         number = int.from_bytes(self._hash(login.encode())[:8])
         return self._stand_ins[number % len(self._stand_ins)]
 
-    def _remember(self, secret: bytes, now: float) -> None:
+    def _remember(self, secret: bytes, app_password: str, now: float) -> None:
         bounds = self._settings().auth
         if not bounds.cache_seconds:
             return
-        self._known[secret] = now + bounds.cache_seconds
+        self._known[secret] = now + bounds.cache_seconds, app_password
         self._known.move_to_end(secret)
         while len(self._known) > bounds.cache_logins:
             self._known.popitem(last=False)
@@ -206,11 +224,47 @@ class Checker:
             return
         self._directory = directory
         self._known.clear()
-        self._stand_ins = tuple(a for a in directory.accounts.values() if a.verifier != DISABLED)
+        self._stand_ins = tuple(account for account in directory.accounts.values() if _has_password(account))
 
     def _hash(self, *parts: bytes) -> bytes:
         # only the last part may hold a NUL, so that the parts cannot be confused
         return hashlib.blake2b(b"\0".join(parts), key=self._key, digest_size=32).digest()
+
+
+def _right(account: Account, app_password: str, again: str = "") -> Accepted | Disabled:
+    """The answer to a right password."""
+    if account.disabled is not None:
+        why = f": {account.disabled}" if account.disabled else ""
+        return Disabled(Reason(f"{account.login} is disabled{why}", account.source))
+    used = next((each for each in account.app_passwords if each.name == app_password), None)
+    if used is not None:
+        text = f"{account.login} gave the right app password {used.name}{again}"
+        return Accepted(account, Reason(text, used.source), used.name)
+    return Accepted(account, Reason(f"{account.login} gave the right password{again}", account.source))
+
+
+def _has_password(account: Account) -> bool:
+    return account.verifier != DISABLED or bool(account.app_passwords)
+
+
+def _verifiers(account: Account) -> dict[str, str]:
+    """What a password is compared with: each verifier by the name of its app password, the account's own last."""
+    verifiers = {each.name: each.verifier for each in account.app_passwords}
+    return verifiers if account.verifier == DISABLED else {**verifiers, "": account.verifier}
+
+
+def _find(verifiers: Mapping[str, str], password: bytes) -> str | None:
+    """The name of the verifier that the password fits. Raises SchemeUnavailable where none fits and one is unknown."""
+    unavailable: SchemeUnavailable | None = None
+    for name, verifier in verifiers.items():
+        try:
+            if verify(verifier, password):
+                return name
+        except SchemeUnavailable as error:
+            unavailable = error
+    if unavailable is not None:
+        raise unavailable
+    return None
 
 
 def _folded(login: str) -> str:

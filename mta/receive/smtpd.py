@@ -7,7 +7,7 @@ reverse-path and every address of From must belong to the login, through its mai
 
 from __future__ import annotations
 
-from mta.auth.checker import Accepted, Refused
+from mta.auth.checker import Accepted, Disabled, Refused
 from mta.mail.reason import Reason
 from mta.message.identify import From, from_mailboxes, missing_fields
 from mta.observe.event import Kind, Level
@@ -26,6 +26,8 @@ LOGGED_IN = reply(235, status.SECURITY_OK, "Welcome")
 GUESSING = reply(421, status.TOO_MUCH, "Too many wrong passwords")
 WRONG = reply(535, status.AUTH_FAILED, "User name or password is wrong")
 NOT_NOW = reply(454, status.AUTH_TEMPORARY, "Cannot check passwords now; try again later")
+ACCOUNT_DISABLED = reply(535, status.USER_DISABLED, "This account is disabled; ask your postmaster")
+NO_LONGER = reply(530, status.USER_DISABLED, "This account is disabled; ask your postmaster")
 ACCOUNT_GONE = reply(530, status.AUTH_REQUIRED, "This account is no longer here")
 TOO_MANY_MESSAGES = reply(450, status.TOO_MUCH, "Too many messages from your network this hour; try again later")
 TOO_MANY_RECIPIENTS = reply(452, status.TOO_MANY_RECIPIENTS, "Too many recipients for mail without a login")
@@ -59,8 +61,11 @@ class Smtpd:
         if account is None:
             return self._without_login(conversation, event)
         directory = self._reception.settings.directory
-        if directory.account(account.login) is None:
+        now = directory.account(account.login)
+        if now is None:
             return Decision(ACCOUNT_GONE, Reason(f"{account.login} was removed", "reload"))
+        if now.disabled is not None:
+            return Decision(NO_LONGER, Reason(f"{account.login} is disabled", now.source))
         if event.reverse_path is None:
             return Decision(_SENDER_OK, Reason(f"{account.login} sends a notification", account.source))
         owned = directory.owns(account.login, event.reverse_path)
@@ -127,6 +132,7 @@ class Smtpd:
         """Judge AUTH. An authorization identity other than the login's is refused (RFC 4616 §2)."""
         address = conversation.peer.address
         logged_in: Account | None = None
+        used = ""
         decision = await self._reception.checker.authenticate(event.login, event.password, address)
         match decision:
             case Accepted(account=account):
@@ -135,6 +141,9 @@ class Smtpd:
                     answer = self._wrong(conversation)
                 else:
                     why, answer, logged_in = decision.reason, LOGGED_IN, account
+                    used = decision.app_password
+            case Disabled():
+                why, answer = decision.reason, ACCOUNT_DISABLED
             case Refused():
                 why, answer = decision.reason, self._wrong(conversation)
             case _:
@@ -146,6 +155,7 @@ class Smtpd:
             session=conversation.peer.session,
             login=event.login,
             mechanism=event.mechanism,
+            app_password=used,
             address=address,
         )
         return Decision(answer, why, logged_in)

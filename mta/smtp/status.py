@@ -100,5 +100,6 @@ AUTH_TEMPORARY = Status(4, 7, 0)
 ENCRYPTION_REQUIRED = Status(5, 7, 11)
 TLS_MISSING = Status(4, 7, 4)  # "security features not supported": the next hop offers no STARTTLS
 TLS_FAILURE = Status(4, 7, 5)  # "cryptographic failure"
+USER_DISABLED = Status(5, 7, 13)  # RFC 5248: told after a right password alone
 MECHANISM_TOO_WEAK = Status(5, 7, 9)
 TOO_MUCH = Status(4, 7, 0)

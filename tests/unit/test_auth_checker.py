@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from twisted.internet import defer, task
 
 from mta.auth import checker as module
-from mta.auth.checker import Accepted, Answer, Checker, Refused, TryLater
+from mta.auth.checker import Accepted, Answer, Checker, Disabled, Refused, TryLater
 from mta.auth.verifier import SchemeUnavailable, make_scram_verifier
 from mta.board.alone import Alone
 from mta.observe.event import Event, Kind
@@ -59,12 +59,15 @@ class Desk:
 
         monkeypatch.setattr(module, "verify", verify)
 
-    def read(self, users: dict[str, str], disabled: str = "carol") -> Settings:
-        """The settings of example.org with these users and passwords."""
-        lines = "".join(f"{user}:{verifier_of(password)}\n" for user, password in users.items())
+    def read(
+        self, users: dict[str, str], disabled: str = "carol", apps: Sequence[tuple[str, str, str]] = (), extra: str = ""
+    ) -> Settings:
+        """The settings of example.org with these users and passwords; `apps` are users, names and app passwords."""
+        lines = "".join(f"{user}:{verifier_of(password)}::::::{extra}\n" for user, password in users.items())
+        passwords = "".join(f"{user}:{name}:{verifier_of(password)}\n" for user, name, password in apps)
         aliases = f"postmaster: {disabled}\n"
         toml = 'hostname = "mail.example.org"\n[smtpd]\nenabled = false\n[auth]\niterations_minimum = 1\n'
-        files = {"example.org": {"users": f"{lines}{disabled}:!\n", "aliases": aliases}}
+        files = {"example.org": {"users": f"{lines}{disabled}:!\n", "aliases": aliases, "app-passwords": passwords}}
         return dataclasses.replace(load(write_etc(self.root, toml, files)), auth=self.auth)
 
     def run(self, function: Callable[..., Any], /, *args: object) -> defer.Deferred[Any]:
@@ -144,6 +147,63 @@ def test_24_an_unknown_login_costs_what_a_known_one_costs(desk: Desk) -> None:
     for number in range(30):
         desk.now(f"u{number}@example.org", "x", f"10.0.{number}.1")
     assert set(desk.checks) == in_use
+
+
+APPS = (("alice", "phone", "apple"), ("alice", "tv", "pear"), ("carol", "script", "plum"))
+
+
+def test_an_app_password_is_as_good_as_the_accounts_own(desk: Desk) -> None:
+    """Each opens the account of its user alone, is named in the answer, also when it is known from a moment ago."""
+    desk.settings = desk.read({"alice": "right", "bob": "other"}, apps=APPS)
+    for name, password in (("phone", "apple"), ("tv", "pear"), ("", "right")) * 2:
+        answer = desk.now("alice@example.org", password)
+        assert isinstance(answer, Accepted)
+        assert answer.app_password == name
+        assert (f"app password {name}" in answer.reason.text) == bool(name)
+        assert ("app-passwords:" in answer.reason.source) == bool(name)
+    assert isinstance(desk.now("bob@example.org", "apple"), Refused)
+
+
+def test_an_app_password_opens_an_account_without_one_of_its_own(desk: Desk) -> None:
+    """An account with ``!`` and an app password is one that programs alone log in to."""
+    desk.settings = desk.read({"alice": "right"}, apps=APPS)
+    assert isinstance(desk.now("carol@example.org", "plum"), Accepted)
+    assert isinstance(desk.now("carol@example.org", "!"), Refused)
+
+
+def test_a_revoked_app_password_is_refused_at_once(desk: Desk) -> None:
+    """After a reload without it nothing of it is known, not even of a check that was under way meanwhile."""
+    desk.settings = desk.read({"alice": "right"}, apps=APPS)
+    assert isinstance(desk.now("alice@example.org", "apple"), Accepted)
+    desk.hold = True
+    under_way = desk.ask("alice@example.org", "pear")
+    desk.settings = desk.read({"alice": "right"}, apps=[])
+    desk.hold = False
+    desk.release()
+    result(under_way)
+    assert isinstance(desk.now("alice@example.org", "pear"), Refused)
+    assert isinstance(desk.now("alice@example.org", "apple"), Refused)
+    assert isinstance(desk.now("alice@example.org", "right"), Accepted)
+
+
+def test_who_knows_the_password_of_a_disabled_account_learns_that_it_is(desk: Desk) -> None:
+    """And nobody else: a wrong password is refused as it is everywhere."""
+    extra = "nologin disabled=2026-11-25,%20sent%20spam"
+    desk.settings = desk.read({"alice": "right", "bob": "other"}, apps=APPS, extra=extra)
+    for password in ("right", "apple") * 2:
+        answer = desk.now("alice@example.org", password)
+        assert isinstance(answer, Disabled)
+        assert answer.reason.text == "alice@example.org is disabled: 2026-11-25, sent spam"
+    assert isinstance(desk.now("alice@example.org", "wrong"), Refused)
+
+
+def test_24_an_unknown_login_costs_what_an_account_with_app_passwords_costs(desk: Desk) -> None:
+    """Row 24: the stand-in's app passwords are compared too."""
+    desk.settings = desk.read({"alice": "right"}, apps=APPS[:2])
+    for login in ("alice@example.org", "nobody@example.org"):
+        desk.checks.clear()
+        desk.now(login, "guess")
+        assert len(desk.checks) == 3
 
 
 def test_24_another_accounts_password_does_not_open_an_unknown_login(desk: Desk) -> None:
