@@ -16,6 +16,7 @@ from mta.settings.sections import Settings
 # Exit statuses of sysexits(3)
 EX_DATAERR = 65
 EX_NOINPUT = 66
+EX_NOUSER = 67
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
 EX_CANTCREAT = 73

@@ -53,7 +53,10 @@ class Founder:
         if path.is_dir():
             self._say(path, False)
             return
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        missing = [parent for parent in path.parents if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir()
+            parent.chmod(0o755)
         path.mkdir(mode=0o700)
         os.chown(path, self._access.uid if servers else -1, self._access.gid)
         path.chmod(mode)
@@ -81,17 +84,15 @@ class Founder:
             self._say(Path(key.file), True)
         return keys
 
-    def certificate(self, certificate: Path, key: Path, names: Sequence[str], now: float) -> bool:
-        """Make a self-signed certificate for host names and addresses where there is no key; gives whether it was."""
-        if key.exists():
-            self._say(key, False)
-            self._say(certificate, False)
-            return False
-        made, private = make_self_signed(names, now, DAYS_VALID)
-        certificate.unlink(missing_ok=True)  # it belongs to a key that is gone
-        self.file(key, private.decode(), 0o600 if self._access.gid == -1 else 0o640)
-        self.file(certificate, made.decode())
-        return True
+    def certificate(self, certificate: Path, key: Path, names: Sequence[str], now: float) -> None:
+        """Make a self-signed certificate for host names and addresses where there is neither certificate nor key."""
+        there = [path for path in (key, certificate) if path.exists()]
+        for path in there:
+            self._say(path, False)
+        if not there:
+            made, private = make_self_signed(names, now, DAYS_VALID)
+            self.file(key, private.decode(), 0o600 if self._access.gid == -1 else 0o640)
+            self.file(certificate, made.decode())
 
 
 def make_keys(directory: Path, domain: str, state: KeyState, algorithms: Sequence[Algorithm]) -> tuple[DkimKey, ...]:
