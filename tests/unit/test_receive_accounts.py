@@ -15,7 +15,7 @@ USERS = f"alice:{make_scram_verifier(PASSWORD, 4096, b'salt')}::::::"
 def logged_in(post: Post) -> Talk:
     """A session of smtpd in which alice has logged in."""
     talk = post.session("smtpd", tls=True)
-    assert talk.codes(plain("alice@example.test", PASSWORD)) == ["235"]
+    assert talk.codes(plain("alice@example.test", PASSWORD)) == ["235 2.7.0"]
     return talk
 
 
@@ -36,7 +36,7 @@ def test_a_session_of_an_account_that_becomes_disabled_sends_no_more(tmp_path: P
     """The next MAIL after the reload gets 530 5.7.13."""
     post = Post(etc(tmp_path))
     talk = logged_in(post)
-    assert talk.codes(b"MAIL FROM:<alice@example.test>\r\n") == ["250"]
+    assert talk.codes(b"MAIL FROM:<alice@example.test>\r\n") == ["250 2.1.0"]
     post.settings = etc(tmp_path, extra={"users": f"{USERS}nologin\nbob:!\n"})
     assert talk.send(b"RSET\r\nMAIL FROM:<alice@example.test>\r\n").splitlines()[1].startswith(b"530 5.7.13 ")
 
@@ -46,7 +46,7 @@ def test_the_log_says_which_password_was_used(tmp_path: Path) -> None:
     apps = f"alice:phone:{make_scram_verifier('apple', 4096, b'salt')}\n"
     post = Post(etc(tmp_path, extra={"app-passwords": apps}))
     talk = post.session("smtpd", tls=True)
-    assert talk.codes(plain("alice@example.test", "apple")) == ["235"]
+    assert talk.codes(plain("alice@example.test", "apple")) == ["235 2.7.0"]
     logged_in(post)
     used = [event.fields["app_password"] for event in post.journal.events if event.kind is Kind.LOGIN_ACCEPTED]
     assert used == ["phone", ""]
