@@ -60,6 +60,7 @@ class Parent(service.Service):
         self._reactor = reactor
         self._pools = pools
         self._control: Any = None
+        self._scrapes: Any = None
         self._reactor_log = ReactorLog()
 
     def setServiceParent(self, parent: Any) -> None:
@@ -87,6 +88,7 @@ class Parent(service.Service):
             self._worker = Worker(0, settings, self._reactor, self._journal, pools, Alone())
             self._worker.start(self._sockets)
             self._listen_control()
+            self._listen_metrics()
             rotation = rotation_on(self._reactor, pools.large, self._journal)
             self._rotation = KeyRotation(lambda: self._settings, rotation, self.reload, self._journal, self._reactor)
             self._rotation.start()
@@ -98,6 +100,8 @@ class Parent(service.Service):
     async def _stop(self) -> None:
         if self._control is not None:
             await defer.maybeDeferred(self._control.stopListening)
+        if self._scrapes is not None:
+            await self._scrapes.stop()
         self._rotation.stop()
         await self._worker.stop()
         if self._history is not None:
@@ -142,6 +146,14 @@ class Parent(service.Service):
         own: dict[str, Command] = {"reload": self._reload_command, "ping": self._ping_command}
         commands = {**own, **self._worker.commands()}
         self._control = self._reactor.listenUNIX(path, ControlFactory(commands, self._journal), mode=0o600)
+
+    def _listen_metrics(self) -> None:
+        if self._settings.metrics.listen:
+            from mta.service.scrape import Scrapes  # a web server and a library that only those need who want numbers
+
+            metrics = self._worker.commands()["metrics"]
+            self._scrapes = Scrapes(self._reactor, lambda: metrics({}), self._journal)
+            self._scrapes.start(self._settings.metrics.listen)
 
     def _ping_command(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid(), "config": self._path}

@@ -1,0 +1,142 @@
+"""``/metrics`` over HTTP: what Prometheus scrapes. The parent serves it, and asks all workers each time.
+
+Nobody is asked for a password, so it listens where ``[metrics] listen`` says and nowhere by default. What a stranger
+could use up is bounded: so many connections, a time for each, and one question to the workers at a time, whose answer
+all who wait for it share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet import defer, interfaces
+from twisted.python.failure import Failure
+from twisted.web import resource, server
+
+from mta.observe.journal import Journal
+from mta.observe.tally import merged
+from mta.service.clock import within
+from mta.service.exposition import CONTENT_TYPE, expose
+from mta.settings.values import Endpoint
+
+CONNECTIONS = 20
+"""Open at once; more are closed. Each Prometheus server needs one."""
+IDLE_SECONDS = 90.0
+"""Seconds of silence after which a connection is closed: longer than usual intervals between scrapes."""
+ANSWER_SECONDS = 8.0
+"""Seconds in which the workers answer, or the scrape gets 503: Prometheus waits for 10 (``scrape_timeout``)."""
+
+Ask = Callable[[], dict[str, Any] | defer.Deferred[dict[str, Any]]]
+"""Asks all workers for ``metrics``; see `mta.service.operator.metrics`."""
+
+_INDEX = b"""<!doctype html><title>mta</title><a href="metrics">metrics</a>\n"""
+_LATE = b"the workers did not answer in time; see the log\n"
+
+
+class Scrapes:
+    """The HTTP service. `start` raises CannotListenError."""
+
+    def __init__(self, reactor: Any, ask: Ask, journal: Journal) -> None:
+        self._reactor = reactor
+        root = resource.Resource()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        root.putChild(b"", _Index())  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        root.putChild(b"metrics", Metrics(reactor, ask, journal))
+        self._site = _Site(root, reactor)
+        self._ports: list[interfaces.IListeningPort] = []
+
+    def start(self, listen: Iterable[Endpoint]) -> None:
+        """Listen."""
+        for each in listen:
+            self._ports.append(self._reactor.listenTCP(each.port, self._site, interface=each.host))
+
+    async def stop(self) -> None:
+        """Listen no more; a scrape under way ends with the process."""
+        for port in self._ports:
+            await defer.maybeDeferred(port.stopListening)
+
+
+class Metrics(resource.Resource):
+    """``/metrics``."""
+
+    isLeaf = True  # noqa: N815  # what twisted.web reads
+
+    def __init__(self, clock: interfaces.IReactorTime, ask: Ask, journal: Journal) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        self._clock = clock
+        self._ask = ask
+        self._journal = journal
+        self._asking = False
+        self._waiting: list[Any] = []
+
+    def render_GET(self, request: Any) -> int:
+        """Answer, once the workers have."""
+        self._waiting.append(request)
+        request.notifyFinish().addErrback(self._gone, request)
+        if not self._asking:
+            self._asking = True
+            defer.ensureDeferred(self._answer())
+        return server.NOT_DONE_YET
+
+    async def _answer(self) -> None:
+        page = None
+        try:
+            page = await self._scrape()
+        except Exception as error:
+            self._journal.fault("metrics", error)
+        self._asking = False
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            request.setResponseCode(503 if page is None else 200)
+            request.setHeader("Content-Type", "text/plain" if page is None else CONTENT_TYPE)
+            request.write(_LATE if page is None else page)
+            request.finish()
+
+    async def _scrape(self) -> bytes | None:
+        answer: defer.Deferred[dict[str, Any]] = defer.maybeDeferred(self._ask)  # type: ignore[call-overload]  # now or later
+        if await within(self._clock, ANSWER_SECONDS, answer):
+            return expose(merged((await answer)["workers"].values()))
+        answer.addErrback(lambda _: None)  # nobody waits for what it fails with
+        return None
+
+    def _gone(self, failure: Failure, request: Any) -> None:
+        """Forget a client that did not wait."""
+        if request in self._waiting:
+            self._waiting.remove(request)
+
+
+class _Index(resource.Resource):
+    """``/``: for people."""
+
+    isLeaf = True  # noqa: N815  # likewise
+
+    def render_GET(self, request: Any) -> bytes:
+        return _INDEX
+
+
+class _Site(server.Site):
+    """A site that logs nothing, for a scrape every quarter of a minute is no news, and takes so many connections."""
+
+    noisy = False
+    displayTracebacks = False  # noqa: N815  # likewise
+
+    def __init__(self, root: resource.Resource, reactor: Any) -> None:
+        super().__init__(root, timeout=IDLE_SECONDS, reactor=reactor)  # type: ignore[no-untyped-call]  # likewise
+        self._open = 0
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self._open >= CONNECTIONS:
+            return None
+        channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]  # likewise
+        lost = channel.connectionLost
+        self._open += 1
+
+        def left(reason: Failure) -> None:
+            self._open -= 1
+            lost(reason)
+
+        channel.connectionLost = left
+        return channel
+
+    def log(self, request: Any) -> None:
+        """Nothing."""
