@@ -38,6 +38,10 @@ class Kind(enum.Enum):
     SETTINGS_REFUSED = "settings.refused"  # file, line; reason is the problem
     SESSION_REFUSED = "session.refused"  # service, address
     SESSION_CLOSED = "session.closed"  # service, address, port, helo, tls, login, accepted, refused, seconds
+    CERTIFICATE_LOADED = "certificate.loaded"  # file, until: new files were found and are used
+    CERTIFICATE_REFUSED = "certificate.refused"  # file: new files cannot be used; reason is why
+    CHECK_FOUND = "check.found"  # check, severity, what, mend; reason is why
+    CHECK_ENDED = "check.ended"  # errors, warnings, notes, seconds: what the daily check came to
     TLS_FAILED = "tls.failed"  # address
     LOGIN_ACCEPTED = "login.accepted"  # login, mechanism, app_password: its name, where it was one; address
     LOGIN_REFUSED = "login.refused"  # login, mechanism, address

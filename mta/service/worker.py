@@ -65,6 +65,7 @@ from mta.relay.policed import PolicedDelivery
 from mta.relay.port import Delivery
 from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
+from mta.service.certificates import CertificateWatch
 from mta.service.clock import within
 from mta.service.control import Command
 from mta.service.measures import Measures
@@ -109,6 +110,9 @@ class Worker:
         self._disk: Disk = PosixDisk()
         self._ports: list[Any] = []
         self._factories: list[SMTPServerFactory] = []
+        self._certificates = CertificateWatch(
+            lambda: self.current().tls, lambda tls: self._tls.reload(tls), journal, reactor
+        )
         self._tls = _Tls(settings.tls)
         self._measures = Measures(str(number), journal, reactor)
 
@@ -184,6 +188,7 @@ class Worker:
         self._policies.use(self._policies.prepare(settings))
         self._measures.lag.start()
         self._listen(listening)
+        self._certificates.start()
 
     def _open_staging(self) -> str:
         """Make the directory of staged content, and remove what a crash left there: nobody was promised it."""
@@ -247,9 +252,7 @@ class Worker:
 
     def _verifier(self) -> Verifier:
         hostname = self._settings.hostname
-        return Verifier(
-            self._resolver, self._reactor, self._journal.wall, hostname, lambda: self.current().mailauth
-        )
+        return Verifier(self._resolver, self._reactor, self._journal.wall, hostname, lambda: self.current().mailauth)
 
     def _router(self) -> Router:
         settings = self.current()
@@ -364,6 +367,7 @@ class Worker:
     async def stop(self) -> None:
         """Stop in order, see above; what is not committed by then was never acknowledged. Never fails."""
         self._measures.lag.stop()
+        self._certificates.stop()
         for port in self._ports:
             await defer.maybeDeferred(port.stopListening)
         sessions: defer.Deferred[Any] = defer.DeferredList([factory.stop() for factory in self._factories])
