@@ -42,6 +42,12 @@ class Admission:
         """How many this worker has open."""
         return self._by_service.own.get(_ALL, 0)
 
+    def open_now(self, service: str, address: str) -> dict[str, int]:
+        """How many connections are open: in all, of a service, and from the network of an address."""
+        of_service = self._by_service
+        here = self._by_network.now(network_of(address))
+        return {"total": of_service.now(_ALL), "service": of_service.now(service), "network": here}
+
     def enter(self, service: str, address: str) -> Reason | None:
         """Count a connection from `address`; a Reason is why it may not stay (it is not counted then)."""
         bounds = self._bounds(service)
@@ -74,6 +80,10 @@ class _Open:
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
         self.own: dict[str, int] = {}
+
+    def now(self, name: str) -> int:
+        """How many there are."""
+        return self.own.get(name, 0) + sum(self._shares.others(name))
 
     def enter(self, name: str) -> int:
         """Count one, and tell how many there are now."""

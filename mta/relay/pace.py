@@ -44,6 +44,15 @@ def unreachable(outcomes: Mapping[int, Outcome]) -> Reason | None:
     return reason
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy this worker is with a destination: attempts that run, jobs that wait, seconds that it rests."""
+
+    running: int = 0
+    waiting: int = 0
+    rests: float = 0.0
+
+
 @dataclass(slots=True)
 class _Lane(Generic[J]):
     """The jobs of one destination."""
@@ -112,6 +121,13 @@ class Pace(Generic[J]):
         if self.running + ahead >= self.total:
             return Reason(f"limit of {self.total} attempts at once{before}", _TOTAL)
         return None
+
+    def load(self, destination: str, now: float) -> Load:
+        """How busy a destination is at monotonic `now`; ``""``: all of them."""
+        if not destination:
+            return Load(self.running, sum(len(lane.waiting) for lane in self._lanes.values()))
+        lane = self._lanes.get(destination)
+        return Load() if lane is None else Load(lane.running, len(lane.waiting), max(0.0, lane.rests_until - now))
 
     def ready(self, now: float) -> list[tuple[J, Reason | None]]:
         """Take the jobs that may start at monotonic `now`.

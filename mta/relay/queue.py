@@ -37,7 +37,7 @@ from mta.observe.event import Kind
 from mta.observe.journal import Journal
 from mta.relay.bounce import Bouncer
 from mta.relay.budget import Budget
-from mta.relay.pace import Pace, unreachable
+from mta.relay.pace import Load, Pace, unreachable
 from mta.relay.port import Delivery
 from mta.relay.settler import RECORD_AGAIN, Settler
 from mta.settings.expansion import LOCAL
@@ -164,6 +164,10 @@ class RelayQueue:
             return
         self._add(as_queued(message), message.content if isinstance(message.content, bytes) else None)
         self._turn()
+
+    def load(self, destination: str) -> Load:
+        """How busy a destination elsewhere is; ``""``: all of them."""
+        return self._elsewhere.load(destination, self._clock.seconds())
 
     def start(self) -> None:
         """Begin: look into the spool."""
