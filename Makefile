@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
 
 .DELETE_ON_ERROR:
-.PHONY: help run test bench bench-mailauth interop man dist clean
+.PHONY: help run test bench bench-mailauth interop man dist deb clean
 
 help:
 	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
@@ -23,6 +23,7 @@ help:
 	@echo 'make interop verify what others sign, and have them verify what we do; see docs/mailauth-interop.md'
 	@echo 'make man     make the manual pages in build/man: man -l build/man/mta.1'
 	@echo 'make dist    build wheel and source distribution in dist/: pipx install dist/*.whl'
+	@echo 'make deb     build a Debian package in dist/, on a Debian: apt install ./dist/mta_*.deb'
 	@echo 'make clean   remove $(VENV) and what was built; var/ stays'
 	@echo
 	@echo 'PYTHON=$(PYTHON) (3.11 or later)'
@@ -52,6 +53,9 @@ dist: $(VENV)/tested man
 	@rm -rf build/setuptools build/bdist.* mta.egg-info
 	@PYTHONPATH=plugins $(BIN)/python -c 'import mta_build as b; b.build_sdist("dist"); b.build_wheel("dist")' >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
 	@ls dist/mta-*
+
+deb: dist
+	@VENV='$(VENV)' .ci/deb $(REVISION)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
