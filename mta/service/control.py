@@ -24,8 +24,8 @@ from mta.observe.journal import Journal
 Command = Callable[[Mapping[str, Any]], dict[str, Any] | defer.Deferred[dict[str, Any]]]
 """Carries out a request, now or later; its result goes into the answer. Raises CommandRefused."""
 
-_REQUEST_MAXIMUM = 64 * 1024
-"""Octets of a request."""
+_REQUEST_MAXIMUM = 8 * 1024 * 1024
+"""Octets of a request: the content that `mta explain` is to judge stands in it, in base64."""
 _CLIENT_TIMEOUT = 60.0
 """Seconds that a command waits for its answer."""
 

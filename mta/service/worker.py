@@ -66,14 +66,17 @@ from mta.relay.port import Delivery
 from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
 from mta.service.certificates import CertificateWatch
+from mta.service.ahead import Ahead
 from mta.service.clock import within
 from mta.service.control import Command
 from mta.service.measures import Measures
 from mta.service.names import name_servers
 from mta.service.operator.metrics import MetricsCommands, QueueSight
+from mta.service.operator.explain import ExplainCommands
 from mta.service.operator.queue import QueueCommands
 from mta.service.policies import Policies
 from mta.service.pools import Pools
+from mta.service.rehearsal import Rehearsals
 from mta.service.sockets import Listening
 from mta.settings.expansion import Addressed, look_up
 from mta.settings.sections import MaildirSettings, MxSettings, Settings, TlsSettings
@@ -159,9 +162,10 @@ class Worker:
             reactor.seconds,
             journal,
         )
+        commit = Commit(self._store, self._spool, self._relay.starts_at_once, self._relay.hand_over, journal)
         self._reception = Reception(
             self.current,
-            Commit(self._store, self._spool, self._relay.starts_at_once, self._relay.hand_over, journal),
+            commit,
             Checker(
                 self.current,
                 reactor,
@@ -184,6 +188,7 @@ class Worker:
             self._verifier().session,
             Signers(lambda: self.current().directory, lambda: self.current().dkim, journal.wall),
         )
+        self._explain = self._explaining(commit)
         self._relay.start()
         self._policies.use(self._policies.prepare(settings))
         self._measures.lag.start()
@@ -213,18 +218,19 @@ class Worker:
             journal,
             reactor,
         )
-        bouncer = Bouncer(
+        self._bouncer = Bouncer(
             settings.hostname,
             lambda: self._spool.shard,
             chance,
             self._address,
             lambda: self.current().queue.lifetime,
         )
+        self._local = LocalDelivery(self._store, lambda: self.current().directory, self._pools.large)
         self._relay = RelayQueue(
             self._spool,
-            self._policed(LocalDelivery(self._store, lambda: self.current().directory, self._pools.large)),
+            self._policed(self._local),
             self._policed(self._remote),
-            bouncer,
+            self._bouncer,
             lambda: self.current().queue,
             settings.relay.connections_per_destination,
             journal,
@@ -270,9 +276,26 @@ class Worker:
     def _address(self, mailbox: Mailbox) -> tuple[Addressed, ...]:
         return look_up(self.current().directory, mailbox, self._destination)[1]
 
+    def _explaining(self, commit: Commit) -> ExplainCommands:
+        return ExplainCommands(
+            self.current,
+            Rehearsals(self._reception, commit, self._new_session, self._reactor),
+            Ahead(
+                self.current,
+                self._local,
+                self._router,
+                lambda: self._policies.chain,
+                self._bouncer,
+                self._journal.wall,
+            ),
+            self._spool,
+            lambda service, address: self._admission.open_now(service, address),
+            self._relay.load,
+        )
+
     def _listen(self, listening: Sequence[Listening]) -> None:
         backlog = self._settings.connections.backlog
-        admission = Admission(self._bounds, self._board)
+        self._admission = admission = Admission(self._bounds, self._board)
         rules: dict[str, ServiceRules] = {
             "mx": Mx(self._reception),
             "smtpd": Smtpd(self._reception),
@@ -337,6 +360,7 @@ class Worker:
         queue = QueueCommands(self._spool, self._relay.look, self._journal)
         metrics = self._metrics_commands()
         return {
+            "explain": self._explain.explain,
             "queue-list": queue.page,
             "queue-release": queue.release,
             "queue-delete": queue.delete,
