@@ -21,6 +21,7 @@ from mta.mailauth.signing import Sealing, Signers, Signing
 from mta.mailauth.verification import MessageCheck, SessionCheck
 from mta.net.peer import Peer
 from mta.observe.journal import Journal
+from mta.policy.caps import Caps
 from mta.policy.chain import Chain, Ruling
 from mta.policy.rate import Rate
 from mta.policy.verdict import Verdict
@@ -76,6 +77,8 @@ class Reception:
     """Begins to check whose mail comes from an address; None where that is not done."""
     signers: Signers
     """The keys of our domains."""
+    caps: Caps | None = None
+    """How much logins have sent today; None: nobody counts."""
 
     @property
     def settings(self) -> Settings:

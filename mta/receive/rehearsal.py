@@ -10,7 +10,7 @@ login              everybody who exists is believed: the operator asks
 policies           see `mta.policy.rehearsal`
 rules of services  asked, and what they decide is told, also where they let something pass
 journal            the witness
-rates, free space  counted in a copy
+rates, caps, space counted in a copy
 chance             queue ids count up: their end, ``0000001``, tells them from those of real messages
 =================  ==================================================================================================
 """
@@ -105,6 +105,7 @@ def rehearsed(reception: Reception, commit: Commit, chance: Counting, witness: W
         chance=chance,
         space=_Draft(reception.space),
         rate=reception.rate.copy(),
+        caps=reception.caps and reception.caps.copy(),
         policies=lambda: RehearsedChain(reception.policies(), witness.asked),
         check=check,
     )

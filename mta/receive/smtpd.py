@@ -11,9 +11,10 @@ from mta.auth.checker import Accepted, Disabled, Refused
 from mta.mail.reason import Reason
 from mta.message.identify import From, from_mailboxes, missing_fields
 from mta.observe.event import Kind, Level
+from mta.policy.caps import Over
 from mta.receive.decision import Decision, no_such_mailbox
 from mta.receive.reception import Conversation, Reception, Transaction
-from mta.settings.directory import Account, Unknown
+from mta.settings.directory import Account, NotLocal, Unknown
 from mta.settings.expansion import Addressed, look_up
 from mta.smtp import status
 from mta.smtp.address import Mailbox
@@ -103,14 +104,33 @@ class Smtpd:
         resolution, addressed = look_up(self._reception.settings.directory, event.mailbox, self._reception.destination)
         if isinstance(resolution, Unknown):
             return Decision(no_such_mailbox(event.mailbox), resolution.reason)
+        over = self._over_cap(conversation, transaction, event, isinstance(resolution, NotLocal))
+        if over is not None:
+            return Decision(reply(450, status.REFUSED.transient(), over.text), over.reason)
         return addressed
+
+    def _over_cap(
+        self, conversation: Conversation, transaction: Transaction, event: Rcpt, elsewhere: bool
+    ) -> Over | None:
+        """Say whether the login has sent its share of the day; a recipient elsewhere is counted."""
+        caps, account = self._reception.caps, conversation.account
+        if caps is None or not isinstance(account, Account):
+            return None
+        account = self._reception.settings.directory.account(account.login) or account
+        over = None if transaction.named else caps.message(account.login, account.caps)
+        if over is None and elsewhere:
+            over = caps.recipient(account.login, account.caps, event.mailbox)
+        return over
 
     def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Decision | bytes:
         """Judge From, and add what is missing (RFC 6409 §8.1, §8.2)."""
         refused = self._judge_from(conversation, from_mailboxes(head))
         if refused is not None:
             return refused
-        settings = self._reception.settings
+        settings, caps, account = self._reception.settings, self._reception.caps, conversation.account
+        if caps is not None and isinstance(account, Account):
+            account = settings.directory.account(account.login) or account
+            caps.sent(account.login, account.caps)
         return missing_fields(head, transaction.queue_id, settings.hostname, transaction.at)
 
     def _judge_from(self, conversation: Conversation, found: From) -> Decision | None:

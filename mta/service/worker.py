@@ -51,6 +51,7 @@ from mta.net.server import SMTPServerFactory
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.policy.built_in import Ports, Remembered
+from mta.policy.caps import Caps, CapsMemory
 from mta.policy.port import Policy
 from mta.policy.rate import Rate
 from mta.receive.commit import Commit
@@ -91,7 +92,7 @@ from mta.tls.context import ClientContexts, ServerContexts, describe
 GRACE_SECONDS = 10.0
 """How long a stop waits for transactions and deliveries under way before their connections are cut off."""
 END_SECONDS = 4.0
-"""How long it waits for each of the seven steps that follow: all in all well below systemd's ``TimeoutStopSec=60``."""
+"""How long it waits for each of the eight steps that follow: all in all well below systemd's ``TimeoutStopSec=60``."""
 
 _NO_TIMEOUT = 3600.0
 """Seconds; the deadline of a connection is the relay's, this one never comes first."""
@@ -188,6 +189,7 @@ class Worker:
             self._verifier().session,
             Signers(lambda: self.current().directory, lambda: self.current().dkim, journal.wall),
         )
+            self._build_caps(),
         self._explain = self._explaining(commit)
         self._relay.start()
         self._policies.use(self._policies.prepare(settings))
@@ -257,6 +259,15 @@ class Worker:
         return Policies(self._reactor, ports, remembered, self._journal)
 
     def _verifier(self) -> Verifier:
+    def _build_caps(self) -> Caps:
+        memory = self._caps = CapsMemory(
+            f"{self._settings.state}/policy", self.number, self._reactor, self._pools.large, self._journal
+        )
+        memory.start()
+        return Caps(
+            lambda: self.current().smtpd.caps, memory.counts, memory.correspondents, self._reactor, self._journal
+        )
+
         hostname = self._settings.hostname
         return Verifier(self._resolver, self._reactor, self._journal.wall, hostname, lambda: self.current().mailauth)
 
@@ -407,6 +418,7 @@ class Worker:
             "policies": lambda: defer.ensureDeferred(self._policies.stop()),
             "Maildirs": self._store.idle,
             "spool": self._spool.close,
+            "caps": lambda: defer.ensureDeferred(self._caps.stop()),
             "threads": self._pools.stop,
         }
         late = []
