@@ -63,11 +63,17 @@ class Committed:
     reason: Reason
     path: str = ""
     """The file, as it was named in a Maildir."""
+    held: bool = False
+    """Whether it waits for the operator."""
 
     def told(self) -> dict[str, str | int]:
         """What an event says of it."""
         told: dict[str, str | int] = {"place": self.place, "batch": self.batch}
-        return told | {"path": self.path} if self.path else told
+        if self.path:
+            told["path"] = self.path
+        if self.held:
+            told["held"] = True
+        return told
 
 
 class Commit:
@@ -134,7 +140,7 @@ class Commit:
                 self._hand_over(message)
             except Exception as error:  # a 451 after the commit instant would bring the message a second time
                 self._journal.fault("hand over", error, queue_id=message.queue_id)
-        return Committed("spool", batch, destined(message))
+        return Committed("spool", batch, destined(message), held=message.held is not None)
 
 
 def destined(message: Message) -> Reason:

@@ -72,6 +72,7 @@ from mta.service.clock import within
 from mta.service.control import Command
 from mta.service.measures import Measures
 from mta.service.names import name_servers
+from mta.service.operator.history import HistoryCommands
 from mta.service.operator.metrics import MetricsCommands, QueueSight
 from mta.service.operator.explain import ExplainCommands
 from mta.service.operator.queue import QueueCommands
@@ -372,6 +373,7 @@ class Worker:
         metrics = self._metrics_commands()
         return {
             "explain": self._explain.explain,
+            "history-flush": HistoryCommands(self._journal).flush,
             "queue-list": queue.page,
             "queue-release": queue.release,
             "queue-delete": queue.delete,
