@@ -291,7 +291,7 @@ class Worker:
     def _explaining(self, commit: Commit) -> ExplainCommands:
         return ExplainCommands(
             self.current,
-            Rehearsals(self._reception, commit, self._new_session, self._reactor),
+            Rehearsals(self._reception, commit, partial(self._new_session, lambda code: None), self._reactor),
             Ahead(
                 self.current,
                 self._local,
