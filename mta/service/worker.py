@@ -189,8 +189,8 @@ class Worker:
             lambda: self._policies.chain,
             self._verifier().session,
             Signers(lambda: self.current().directory, lambda: self.current().dkim, journal.wall),
-        )
             self._build_caps(),
+        )
         self._explain = self._explaining(commit)
         self._relay.start()
         self._policies.use(self._policies.prepare(settings))
@@ -259,7 +259,6 @@ class Worker:
         )
         return Policies(self._reactor, ports, remembered, self._journal)
 
-    def _verifier(self) -> Verifier:
     def _build_caps(self) -> Caps:
         memory = self._caps = CapsMemory(
             f"{self._settings.state}/policy", self.number, self._reactor, self._pools.large, self._journal
@@ -269,6 +268,7 @@ class Worker:
             lambda: self.current().smtpd.caps, memory.counts, memory.correspondents, self._reactor, self._journal
         )
 
+    def _verifier(self) -> Verifier:
         hostname = self._settings.hostname
         return Verifier(self._resolver, self._reactor, self._journal.wall, hostname, lambda: self.current().mailauth)
 
@@ -372,8 +372,8 @@ class Worker:
         queue = QueueCommands(self._spool, self._relay.look, self._journal)
         metrics = self._metrics_commands()
         return {
-            "explain": self._explain.explain,
             "history-flush": HistoryCommands(self._journal).flush,
+            "explain": self._explain.explain,
             "queue-list": queue.page,
             "queue-release": queue.release,
             "queue-delete": queue.delete,
@@ -418,9 +418,9 @@ class Worker:
             "deliveries": lambda: deliveries,
             "idle connections": self._remote.stop,
             "policies": lambda: defer.ensureDeferred(self._policies.stop()),
+            "caps": lambda: defer.ensureDeferred(self._caps.stop()),
             "Maildirs": self._store.idle,
             "spool": self._spool.close,
-            "caps": lambda: defer.ensureDeferred(self._caps.stop()),
             "threads": self._pools.stop,
         }
         late = []
