@@ -1,4 +1,6 @@
-"""`twistd mta`: options, and the service that twistd starts. The reactor is imported here and nowhere else.
+"""`twistd mta`: options, and the service that twistd starts; and the main function of a worker process.
+
+The reactor is imported here and nowhere else.
 
 A configuration that cannot be used is told whole, and nothing starts. SIGHUP reloads; its handler is installed before
 anything slow, so that an early one is not the end of the process.
@@ -6,6 +8,7 @@ anything slow, so that an early one is not the end of the process.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -15,8 +18,11 @@ from typing import Any
 from twisted.application import service
 from twisted.python import usage
 
+from mta.service.child import Child
 from mta.service.clock import monotonic
 from mta.service.parent import Parent
+from mta.service.reactor_log import ReactorLog
+from mta.service.starting import tell_cannot_start
 from mta.settings.problem import SettingsRefused
 from mta.settings.reader import load
 
@@ -67,3 +73,29 @@ def makeService(options: Options) -> service.IService:
     if early:
         reactor.callWhenRunning(parent.reload_by_signal)
     return parent
+
+
+def work(number: int, path: str) -> None:
+    """Be the worker process `number` of the configuration at `path`, until the parent wants no more of it."""
+    from twisted.internet import reactor as installed
+    from twisted.logger import globalLogBeginner
+
+    reactor: Any = installed
+    monotonic(reactor)
+    log = ReactorLog()
+    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False, discardBuffer=True)
+    try:
+        child = Child(number, path, reactor, log)
+    except Exception as problem:
+        tell_cannot_start(problem)
+        os._exit(1)  # the parent hears the link break
+    reactor.addSystemEventTrigger("before", "shutdown", child.stop)
+    reactor.callWhenRunning(child.connect)
+    # A terminal sends ^C to all processes: it is the parent's to stop the others.
+    reactor.callWhenRunning(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    reactor.callWhenRunning(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]), sys.argv[2])

@@ -66,7 +66,7 @@ class SharedBoard:
     def __init__(self, descriptor: int, layout: Layout, worker: int, seconds: Callable[[], float]) -> None:
         self.descriptor = descriptor
         self._regions: dict[str, _Region] = {}
-        self._layout = layout
+        self.layout = layout
         self._worker = worker
         memory = mmap.mmap(descriptor, layout.size)
         start = 0
@@ -83,7 +83,7 @@ class SharedBoard:
 
     def shares(self, name: str) -> SharedShares:
         """See `Board`."""
-        return SharedShares(self._regions[name], self._worker, self._layout.workers)
+        return SharedShares(self._regions[name], self._worker, self.layout.workers)
 
     def table(self, name: str) -> SharedTable:
         """See `Board`."""
@@ -91,8 +91,8 @@ class SharedBoard:
 
     def died(self, worker: int) -> None:
         """Take off what a worker had, which is no more."""
-        for name in self._layout.shares:
-            SharedShares(self._regions[name], worker, self._layout.workers).clear()
+        for name in self.layout.shares:
+            SharedShares(self._regions[name], worker, self.layout.workers).clear()
 
 
 class _Region:

@@ -20,6 +20,7 @@ USERS = ("alice", "bob")
 _TOML = """\
 # A demonstration on loopback, written by `mta init --demo`. docs/settings.md describes every key.
 hostname = "{hostname}"
+workers = 1
 state = "../var"
 mail = "../var/mail"
 

@@ -41,6 +41,13 @@ def first_queue_id(now: float) -> str:
     return _encode((max(0, int(now * 1000)) & (1 << 45) - 1) << 45, 9)
 
 
+def shard_of(queue_id: str) -> int:
+    """Return the number of the spool shard that an id was made in. Raises ValueError for what is no id."""
+    if len(queue_id) != LENGTH:
+        raise ValueError(f"not a queue id: {queue_id!r}")
+    return _ALPHABET.index(queue_id[9]) << 5 | _ALPHABET.index(queue_id[10])
+
+
 def accepted_at(queue_id: str) -> float:
     """Return the wall time (seconds since 1970) that an id was made at. Raises ValueError for what is no id."""
     if len(queue_id) != LENGTH:

@@ -101,6 +101,9 @@ class RelayQueue:
     `settings` is asked anew each time, so a reload counts; the two bounds on concurrency hold from the start.
     """
 
+    SHARES = ("attempts",)
+    """The shares it asks the board for."""
+
     def __init__(
         self,
         spool: Spool,

@@ -60,6 +60,28 @@ class CommandRefused(Exception):
     """The daemon says no; the text is for the operator."""
 
 
+def carry_out(
+    commands: Mapping[str, Command], request: Mapping[str, Any], journal: Journal
+) -> defer.Deferred[dict[str, Any]]:
+    """Carry out a request; gives its answer, whatever comes of it. A bug of ours is noted, and told."""
+
+    def failed(failure: Failure) -> dict[str, Any]:
+        error = failure.value
+        assert error is not None, "a Failure holds an exception"
+        if isinstance(error, CommandRefused):
+            return {"ok": False, "error": str(error)}
+        journal.fault("control", error)
+        return {"ok": False, "error": f"internal error: {error}"}
+
+    name = request.get("command")
+    command = commands.get(name) if isinstance(name, str) else None
+    if command is None:
+        known = ", ".join(sorted(commands))
+        return defer.succeed({"ok": False, "error": f'a request is {{"command": …}} with one of: {known}'})
+    done = defer.maybeDeferred(command, request)
+    return done.addCallbacks(lambda result: {"ok": True, **result}, failed)
+
+
 class ControlProtocol(LineOnlyReceiver):
     """One operator."""
 
@@ -73,14 +95,11 @@ class ControlProtocol(LineOnlyReceiver):
     def lineReceived(self, line: bytes) -> None:
         """Carry out one request."""
         try:
-            request = json.loads(line)
-            command = self._commands[request["command"]]
-        except (ValueError, KeyError, TypeError):
-            known = ", ".join(sorted(self._commands))
-            self._answer({"ok": False, "error": f'a request is {{"command": …}} with one of: {known}'})
-            return
+            request = dict(json.loads(line))
+        except (ValueError, TypeError):
+            request = {}
         request["operator"] = self._operator()
-        defer.maybeDeferred(command, request).addCallbacks(self._done, self._failed)
+        carry_out(self._commands, request, self._journal).addCallback(self._answer)
 
     def _operator(self) -> str:
         handle = getattr(self.transport, "getHandle", None)
@@ -88,18 +107,6 @@ class ControlProtocol(LineOnlyReceiver):
             return ""
         credentials = handle().getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return user_name(_CREDENTIALS.unpack(credentials)[1])
-
-    def _done(self, result: dict[str, Any]) -> None:
-        self._answer({"ok": True, **result})
-
-    def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        assert error is not None, "a Failure holds an exception"
-        if isinstance(error, CommandRefused):
-            self._answer({"ok": False, "error": str(error)})
-            return
-        self._journal.fault("control", error)
-        self._answer({"ok": False, "error": f"internal error: {error}"})
 
     def _answer(self, value: dict[str, Any]) -> None:
         assert self.transport is not None

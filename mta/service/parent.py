@@ -1,52 +1,44 @@
-"""The parent: holds the listening sockets and the control socket, runs the workers, reloads.
+"""The parent: holds the listening sockets and the control socket, starts and stops the workers, reloads.
 
-With ``workers = 1`` (the default, and for now the only number) parent and worker are one process; the parent then calls
-the worker instead of sending to it. Nothing in the worker knows the difference.
+With ``workers = 1`` parent and worker are one process, otherwise each worker is a process of its own
+(`mta.service.crew`): the parent does not care. It answers the operator for all: what concerns one message goes to the
+worker whose shard the queue id names, everything else to each of them, and the answers are merged
+(`mta.service.merging`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
-import time
-import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from twisted.application import service
-from twisted.internet import defer, error
+from twisted.internet import defer
 from twisted.logger import ILogObserver
+from twisted.python.failure import Failure
 
-from mta.board.alone import Alone
-from mta.mail.reason import Reason
+from mta.board.shared import SharedBoard
+from mta.mail.queueid import shard_of
 from mta.observe.event import Kind, Level
-from mta.observe.history import History, Keep
 from mta.observe.journal import Journal
-from mta.service import fixed
+from mta.service.board import layout
+from mta.service.children import Children
 from mta.service.control import Command, CommandRefused, ControlFactory, socket_path
-from mta.service.log_file import LogFile
+from mta.service.crew import Crew, OwnWorker, first_failure
+from mta.service.merging import merge
 from mta.service.pools import Pools, start_pools
+from mta.service.process import Process
 from mta.service.reactor_log import ReactorLog
 from mta.service.rotation import KeyRotation, rotation_on
-from mta.service.sockets import CannotListen, close, inherited, open_sockets
+from mta.service.sockets import CannotListen, inherited, open_sockets
+from mta.service.starting import tell_cannot_start
 from mta.service.worker import Worker
 from mta.settings.problem import SettingsRefused
-from mta.settings.reader import load
-from mta.settings.sections import Settings
-from mta.spool.schema import SchemaTooNew
-from mta.spool.shard import SpoolInUse
+from mta.settings.sections import WORKERS_MAXIMUM, Settings
 
-_CANNOT_START = (
-    CannotListen,
-    SpoolInUse,
-    SchemaTooNew,
-    SettingsRefused,
-    OSError,
-    sqlite3.Error,
-    error.CannotListenError,
-)
-"""What the administrator can mend: told in plain words. Everything else is a bug of ours, told with its traceback."""
+_ANY_WORKER = frozenset({"explain"})
+"""Commands that any one worker can answer for all."""
 
 
 class Parent(service.Service):
@@ -56,84 +48,132 @@ class Parent(service.Service):
         self, path: str, settings: Settings, reactor: Any, pools: Callable[[Any, int], Pools] = start_pools
     ) -> None:
         self._path = path
-        self._settings = settings
+        self._at_start = settings
         self._reactor = reactor
-        self._pools = pools
+        self._make_pools = pools
         self._control: Any = None
         self._scrapes: Any = None
         self._reactor_log = ReactorLog()
+        self._reloading = defer.DeferredLock()
+
+    @property
+    def _settings(self) -> Settings:
+        return self._process.settings
+
+    @property
+    def _journal(self) -> Journal:
+        return self._process.journal
+
+    @property
+    def _worker(self) -> Worker | None:
+        """The worker, where it is in this process."""
+        return self._process.worker
 
     def setServiceParent(self, parent: Any) -> None:
         """Join the application, and have twistd log through us."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         parent.setComponent(ILogObserver, self._reactor_log)
 
+    # Start
+
     def privilegedStartService(self) -> None:
         """Open the sockets, while ports below 1024 may still be opened."""
         try:
-            self._control_path = _control_path(self._settings)
-            self._sockets = open_sockets(self._settings, inherited(os.environ, os.getpid()))
+            self._control_path = _control_path(self._at_start)
+            self._sockets = open_sockets(self._at_start, inherited(os.environ, os.getpid()))
         except Exception as problem:
-            _cannot_start(problem)
+            tell_cannot_start(problem)
+            raise SystemExit(1) from problem
 
     def startService(self) -> None:
-        """Start worker and control socket; ends the process with a plain word where that cannot be."""
+        """Start workers and control socket; ends the process with a plain word where that cannot be."""
         super().startService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
-        settings = self._settings
+        failed: list[Failure] = []
+        starting = defer.Deferred.fromCoroutine(self._start()).addErrback(failed.append)
+        if failed:
+            assert failed[0].value is not None, "a Failure holds an exception"
+            tell_cannot_start(failed[0].value)
+            raise SystemExit(1) from failed[0].value
+        if not starting.called:
+            starting.addCallback(self._end, failed)
+
+    def _end(self, _: object, failed: list[Failure]) -> None:
+        """End a start that did not come to its end while startService ran; twistd has no way to be told."""
+        if failed:
+            assert failed[0].value is not None, "a Failure holds an exception"
+            tell_cannot_start(failed[0].value)
+            stopped = self._crew.stop()
+            stopped.addBoth(lambda _: os._exit(1))
+
+    async def _start(self) -> None:
+        settings = self._at_start
         os.umask(0o077)
-        try:
-            os.makedirs(settings.state, mode=0o700, exist_ok=True)
-            self._open_journal(settings)
-            pools = self._pools(self._reactor, settings.auth.pool_threads)
-            self._worker = Worker(0, settings, self._reactor, self._journal, pools, Alone())
-            self._worker.start(self._sockets)
-            self._listen_control()
-            self._listen_metrics()
-            rotation = rotation_on(self._reactor, pools.large, self._journal)
-            self._rotation = KeyRotation(lambda: self._settings, rotation, self.reload, self._journal, self._reactor)
-            self._rotation.start()
-        except Exception as problem:
-            _cannot_start(problem)
-        close(self._sockets)  # the reactor has descriptors of its own
-        self._note_loaded(settings)
+        os.makedirs(settings.state, mode=0o700, exist_ok=True)
+        pools = self._make_pools(self._reactor, settings.auth.pool_threads)
+        workers = settings.workers or min(WORKERS_MAXIMUM, len(os.sched_getaffinity(0)))
+        self._process = Process("0" if workers == 1 else "parent", settings, self._reactor, self._reactor_log)
+        self._crew: Crew = OwnWorker(self._process, pools)
+        if workers > 1:
+            board = SharedBoard.make(layout(workers), self._reactor.seconds)
+            self._crew = Children(self._path, board, workers, self._reactor, self._journal)
+        await self._crew.start(self._sockets)
+        self._listen_control()
+        self._listen_metrics()
+        rotation = rotation_on(self._reactor, pools.large, self._journal)
+        self._rotation = KeyRotation(lambda: self._settings, rotation, self.reload, self._journal, self._reactor)
+        self._rotation.start()
+        self._note_loaded()
+
+    # Stop
 
     async def _stop(self) -> None:
         if self._control is not None:
             await defer.maybeDeferred(self._control.stopListening)
+            self._rotation.stop()
         if self._scrapes is not None:
             await self._scrapes.stop()
-        self._rotation.stop()
-        await self._worker.stop()
-        if self._history is not None:
-            self._history.close()
-        self._log.sink.flush()
+        await self._crew.stop()
+        await self._process.stop()
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in order; fires when nothing is under way any more."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
-        return defer.ensureDeferred(self._stop())
+        return defer.Deferred.fromCoroutine(self._stop())
 
-    # Log and history
+    # Reload
 
-    def _open_journal(self, settings: Settings) -> None:
-        self._log = LogFile(settings, self._reactor)
-        self._journal = Journal(time.time, [self._log.sink])
-        self._history: History | None = None
-        if settings.history.enabled:
-            keep = Keep(settings.history.keep, settings.history.size)
-            path = f"{settings.state}/history"
-            self._history = History(path, "0", self._reactor, self._journal, keep)
-            self._journal.sinks.append(self._history)
-        self._reactor_log.journal = self._journal
+    def reload(self) -> defer.Deferred[list[str]]:
+        """Read, check and use the configuration anew, in all processes, and open the log files anew.
 
-    def _note_loaded(self, settings: Settings) -> None:
-        directory = settings.directory
+        Gives the changed keys that need a restart. Fails with SettingsRefused, or CommandRefused where it was a worker
+        that could not use it; then everything stays as it was.
+        """
+        return self._reloading.run(lambda: defer.Deferred.fromCoroutine(self._reload()))
+
+    async def _reload(self) -> list[str]:
+        prepared = self._process.prepare()
+        try:
+            await self._crew.prepare()
+        except BaseException:
+            prepared.log.close()
+            raise
+        self._process.use(prepared)
+        await self._crew.use()
+        self._note_loaded()
+        return list(prepared.needs_restart)
+
+    def reload_by_signal(self) -> None:
+        """SIGHUP: reload; what is wrong stands in the log."""
+        self.reload().addErrback(_told)
+
+    def _note_loaded(self) -> None:
+        settings = self._settings
         self._journal.note(
             Kind.SETTINGS_LOADED,
             level=Level.NOTICE,
             file=settings.path,
-            domains=len(directory.domains),
-            accounts=len(directory.accounts),
+            domains=len(settings.directory.domains),
+            accounts=len(settings.directory.accounts),
         )
 
     # Control
@@ -143,26 +183,40 @@ class Parent(service.Service):
         # The lock of the spool says that no other daemon lives here: what is left of a socket is nobody's.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        own: dict[str, Command] = {"reload": self._reload_command, "ping": self._ping_command}
-        commands = {**own, **self._worker.commands()}
+        commands: dict[str, Command] = dict.fromkeys(self._crew.names, self.ask)
+        commands |= {"reload": self._reload_command, "ping": self._ping_command}
         self._control = self._reactor.listenUNIX(path, ControlFactory(commands, self._journal), mode=0o600)
 
     def _listen_metrics(self) -> None:
         if self._settings.metrics.listen:
             from mta.service.scrape import Scrapes  # a web server and a library that only those need who want numbers
 
-            metrics = self._worker.commands()["metrics"]
-            self._scrapes = Scrapes(self._reactor, lambda: metrics({}), self._journal)
+            self._scrapes = Scrapes(self._reactor, lambda: self.ask({"command": "metrics"}), self._journal)
             self._scrapes.start(self._settings.metrics.listen)
+
+    def ask(self, request: Mapping[str, Any]) -> defer.Deferred[dict[str, Any]]:
+        """Have the workers that are concerned carry out a command; gives their merged answer."""
+        return defer.Deferred.fromCoroutine(self._ask(request))
+
+    async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        workers = self._crew.workers
+        if request.get("queue_id"):
+            try:
+                concerned = [shard_of(request["queue_id"]) % workers]
+            except (ValueError, TypeError):
+                raise CommandRefused(f"{request['queue_id']} is no queue id") from None
+        else:
+            concerned = [0] if request["command"] in _ANY_WORKER else list(range(workers))
+        asked = [self._crew.ask(number, request) for number in concerned]
+        return merge(await defer.gatherResults(asked, consumeErrors=True).addErrback(first_failure))
 
     def _ping_command(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid(), "config": self._path}
 
-    def _reload_command(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            waiting = self.reload()
-        except SettingsRefused as refused:
-            raise CommandRefused(str(refused)) from refused
+    def _reload_command(self, request: Mapping[str, Any]) -> defer.Deferred[dict[str, Any]]:
+        return self.reload().addCallbacks(self._reloaded, _refused)
+
+    def _reloaded(self, waiting: list[str]) -> dict[str, Any]:
         later = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
         directory = self._settings.directory
         return {
@@ -170,38 +224,16 @@ class Parent(service.Service):
             "needs_restart": waiting,
         }
 
-    def reload(self) -> list[str]:
-        """Read, check and use the configuration anew, and open the log file anew, which may have been moved away.
 
-        Returns the changed keys that need a restart. Raises SettingsRefused, and everything stays as it was.
-        """
-        try:
-            loaded = load(self._path)
-            settings = fixed.go_on(self._settings, loaded)
-            policies = self._worker.prepare(settings)
-            log = LogFile(settings, self._reactor)
-        except SettingsRefused as refused:
-            for problem in refused.problems:
-                self._journal.note(
-                    Kind.SETTINGS_REFUSED,
-                    Reason(str(problem), "reload"),
-                    level=Level.ERROR,
-                    file=problem.file,
-                    line=problem.line,
-                )
-            raise
-        self._worker.reload(settings, policies)
-        self._settings = settings
-        self._journal.sinks[self._journal.sinks.index(self._log.sink)] = log.sink
-        self._log.close()
-        self._log = log
-        self._note_loaded(settings)
-        return fixed.needs_restart(settings, loaded)
+def _refused(failure: Failure) -> Failure:
+    if isinstance(failure.value, SettingsRefused):
+        raise CommandRefused(str(failure.value))
+    return failure
 
-    def reload_by_signal(self) -> None:
-        """SIGHUP: reload; what is wrong stands in the log."""
-        with contextlib.suppress(SettingsRefused):
-            self.reload()
+
+def _told(failure: Failure) -> Failure | None:
+    """Forget what stands in the log already."""
+    return None if isinstance(failure.value, SettingsRefused | CommandRefused) else failure
 
 
 def _control_path(settings: Settings) -> str:
@@ -209,10 +241,3 @@ def _control_path(settings: Settings) -> str:
         return socket_path(settings.state)
     except ValueError as problem:
         raise CannotListen(str(problem)) from problem
-
-
-def _cannot_start(problem: Exception) -> NoReturn:
-    """End the process: one message on standard error, also where twistd has taken that for its log."""
-    words = str(problem) if isinstance(problem, _CANNOT_START) else f"a bug:\n{traceback.format_exc()}"
-    os.write(2, f"mta: cannot start: {words.rstrip()}\n".encode(errors="backslashreplace"))
-    raise SystemExit(1) from problem

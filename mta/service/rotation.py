@@ -26,6 +26,7 @@ from mta.mailauth.dkim_rotation import Make, Rotates, Rotation, rotate_due
 from mta.mailauth.dkim_store import KeyStore
 from mta.mailauth.keypair import generate_private_key
 from mta.observe.journal import Journal
+from mta.service.control import CommandRefused
 from mta.service.names import name_servers
 from mta.settings.dkim import DIRECTORY, OsFiles
 from mta.settings.problem import SettingsRefused
@@ -38,13 +39,13 @@ ROUND_SECONDS = 3600.0
 
 
 class KeyRotation:
-    """Begins the rounds. `rotation` is made anew for each; `reload` raises SettingsRefused, which it has told then."""
+    """Begins the rounds. `rotation` is made anew for each; `reload` fails with SettingsRefused or CommandRefused."""
 
     def __init__(
         self,
         current: Callable[[], Settings],
         rotation: Callable[[Settings], Rotates],
-        reload: Callable[[], object],
+        reload: Callable[[], defer.Deferred[Any]],
         journal: Journal,
         clock: interfaces.IReactorTime,
     ) -> None:
@@ -86,21 +87,21 @@ class KeyRotation:
         settings = self._current()
         if not (settings.dkim.sign and settings.dkim.rotate_every):
             return
-        if self._unread and not self._use():
+        if self._unread and not await self._use():
             return
         settings = self._current()
         domains = settings.directory.domains.values()
         directories = {domain.name: os.path.join(domain.source, DIRECTORY) for domain in domains if domain.dkim}
         done = await rotate_due(self._rotation(settings), directories)
         if any(not isinstance(step, Make) for step in done):
-            self._use()
+            await self._use()
 
-    def _use(self) -> bool:
+    async def _use(self) -> bool:
         """Use the keys as they are on disk; False where the configuration has a mistake."""
         self._unread = True
         try:
-            self._reload()
-        except SettingsRefused:
+            await self._reload()
+        except (SettingsRefused, CommandRefused):
             return False
         self._unread = False
         return True

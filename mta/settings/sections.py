@@ -385,6 +385,10 @@ class DomainSettings:
     all users of the domain."""
 
 
+WORKERS_MAXIMUM = 64
+"""Worker processes: each has a share of 1,024 spool shards, and a column on the board."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything in ``etc/``, as one value."""
@@ -397,8 +401,10 @@ class Settings:
     primary_domain: HostName = ""
     """The domain whose postmaster gets mail for ``<Postmaster>`` without a domain (RFC 5321 §4.5.1). Not given: the
     host name's, or the first above it that is ours, else the first of ours in the order of the alphabet."""
-    workers: Annotated[int, Within(1, 1)] = field(default=1, metadata=AT_START)
-    """Worker processes: 1 for now, which both services and the relay share."""
+    workers: Annotated[int, Within(0, WORKERS_MAXIMUM)] = field(default=0, metadata=AT_START)
+    """Worker processes, each with both services, the relay and a part of the queue; ``0``: as many as there are
+    processor cores. With ``1`` all is one process. When there are fewer after a restart, they take over the queue of
+    those that are no more. Bounds on connections and rates hold for all of them together."""
     state: Path = field(default="/var/lib/mta", metadata=AT_START)
     """Directory of spool, history and control socket. Only the server writes there."""
     mail: Path = "/var/mail/mta"

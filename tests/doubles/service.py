@@ -17,7 +17,7 @@ from mta.service.parent import Parent
 from mta.service.pools import Pools
 from mta.settings.reader import load
 from mta.settings.sections import Settings
-from tests.doubles.sync import inline
+from tests.doubles.sync import inline, result
 
 
 def inline_pools(reactor: Any = None, passwords: int = 0) -> Pools:
@@ -60,6 +60,11 @@ class MemoryServer:
         text = self.file.read_text()
         assert old in text
         self.file.write_text(text.replace(old, new))
+
+    def reload(self) -> list[str]:
+        """Reload it; gives what needs a restart."""
+        changed: list[str] = result(self.parent.reload())
+        return changed
 
     def log(self) -> str:
         """What it has logged."""

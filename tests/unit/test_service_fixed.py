@@ -74,8 +74,8 @@ def test_what_waits_for_a_restart_is_told_at_each_reload(tmp_path: Path) -> None
     server = MemoryServer(tmp_path, demonstration(tmp_path))
     server.start()
     server.change('hostname = "mx.example.test"', 'hostname = "mail.example.test"')
-    assert server.parent.reload() == ["hostname"]
-    assert server.parent.reload() == ["hostname"]
+    assert server.reload() == ["hostname"]
+    assert server.reload() == ["hostname"]
     assert server.parent._worker.current().hostname == "mx.example.test"
 
 
@@ -84,6 +84,6 @@ def test_the_place_of_the_maildirs_counts_at_once(tmp_path: Path) -> None:
     server = MemoryServer(tmp_path, demonstration(tmp_path))
     server.start()
     server.change('mail = "../var/mail"', 'mail = "../var/other"')
-    assert server.parent.reload() == []
+    assert server.reload() == []
     account = server.parent._worker.current().directory.account("bob@example.test")
     assert account.maildir == str(tmp_path / "var/other/example.test/bob/Maildir")

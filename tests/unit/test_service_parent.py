@@ -71,12 +71,12 @@ def test_a_reload_opens_the_log_file_anew(tmp_path: Path) -> None:
     """After the file was moved away and a reload, lines go into a new one; the old one has what came before."""
     server = MemoryServer(tmp_path, demonstration(tmp_path))
     server.start()
-    server.parent._journal.note(Kind.SESSION_OPENED)
+    server.parent._journal.note(Kind.TLS_FAILED)
     os.rename(tmp_path / "log", tmp_path / "log.1")
-    server.parent.reload()
+    server.reload()
     server.parent._journal.note(Kind.SESSION_CLOSED)
     assert [line.split()[1] for line in server.log().splitlines()] == ["settings.loaded", "session.closed"]
-    assert (tmp_path / "log.1").read_text().splitlines()[-1].split()[1] == "session.opened"
+    assert (tmp_path / "log.1").read_text().splitlines()[-1].split()[1] == "tls.failed"
 
 
 def test_a_reload_changes_the_form_and_the_place_of_the_log(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_reload_changes_the_form_and_the_place_of_the_log(tmp_path: Path) -> N
     server = MemoryServer(tmp_path, demonstration(tmp_path))
     server.start()
     server.change(f'file = "{tmp_path}/log"', f'file = "{tmp_path}/other"\nformat = "json"')
-    assert server.parent.reload() == []
+    assert server.reload() == []
     server.clock.advance(0)
     assert (tmp_path / "other").read_text().startswith('{"time": ')
 
@@ -95,7 +95,7 @@ def test_a_log_file_that_cannot_be_opened_refuses_the_reload(tmp_path: Path) -> 
     server.start()
     server.change(f'file = "{tmp_path}/log"', f'file = "{tmp_path}/nowhere/log"\n[queue]\nrest = "7s"')
     with pytest.raises(SettingsRefused, match="nowhere/log: No such file or directory"):
-        server.parent.reload()
+        server.reload()
     assert server.parent._worker.current().queue.rest != 7
     assert "settings.refused" in server.log()
 

@@ -75,7 +75,7 @@ def test_a_reload_with_a_mistake_keeps_the_chain(tmp_path: Path, toml: str, scri
     (tmp_path / "etc/policy").mkdir()
     (tmp_path / "etc/policy/mine.py").write_text(script)
     with pytest.raises(SettingsRefused, match=words.replace("(", "\\(")):
-        running.parent.reload()
+        running.reload()
     assert names(running) == []
 
 
@@ -84,7 +84,7 @@ def test_a_domain_bounds_its_messages(tmp_path: Path) -> None:
     running = server(tmp_path)
     assert names(running) == []
     (tmp_path / "etc/domains/example.test/domain.toml").write_text('message_size = "1K"\n')
-    running.parent.reload()
+    running.reload()
     chain = running.parent._worker._policies.chain
     bob = Mailbox("bob", "EXAMPLE.test")
     for size, refused in ((1024, False), (1025, True)):

@@ -58,11 +58,12 @@ class Rounds:
         self.asked.append((domain, directory))
         return Turn(self.does(domain))
 
-    def reload(self) -> None:
+    def reload(self) -> defer.Deferred[Any]:
         """Read the configuration."""
         self.reloads += 1
         if self.refused:
-            raise SettingsRefused([Problem("f", 1, "x", "y")])
+            return defer.fail(SettingsRefused([Problem("f", 1, "x", "y")]))
+        return defer.succeed([])
 
     def domains(self) -> list[str]:
         """The domains that have had a turn since the last call."""

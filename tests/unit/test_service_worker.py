@@ -79,7 +79,7 @@ def stop(server: MemoryServer, seconds: float) -> defer.Deferred[None]:
 
 def stopped_line(server: MemoryServer) -> str:
     """Its last line; there is no fault."""
-    server.parent._log.sink.flush()
+    server.parent._process._log.sink.flush()
     gc.collect()  # a failure that nobody handled is told when it is forgotten
     lines = server.log().splitlines()
     assert [line for line in lines if " fault " in line] == []
@@ -205,7 +205,7 @@ def test_mx_leaves_a_share_of_the_connections_to_smtpd(tmp_path: Path) -> None:
     assert worker._bounds("mx") == Bounds(80, 60, 100)
     assert worker._bounds("smtpd") == Bounds(80, 80, 100)
     server.change("total = 80\n", "total = 80\nsmtpd_share = 0.5\n")
-    server.parent.reload()
+    server.reload()
     assert worker._bounds("mx").service == 40
 
 

@@ -1,0 +1,88 @@
+"""A worker process from within: it does what the parent says over the link, and ends when the parent is gone.
+
+The parent's first command, ``start``, has all that it needs: its sockets by descriptor, and the form of the board. What
+keeps it from starting it answers with, and ends.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet import defer, protocol
+
+from mta.board.shared import Layout, SharedBoard
+from mta.service.children import LINK
+from mta.service.control import Command, CommandRefused
+from mta.service.link import Link
+from mta.service.pools import start_pools
+from mta.service.process import Prepared, Process
+from mta.service.reactor_log import ReactorLog
+from mta.service.sockets import Listening, close
+from mta.service.starting import CANNOT_START
+from mta.settings.problem import SettingsRefused
+from mta.settings.reader import load
+
+
+class Child:
+    """The worker process `number`, of the configuration at `path`."""
+
+    def __init__(self, number: int, path: str, reactor: Any, reactor_log: ReactorLog) -> None:
+        self._number = number
+        self._reactor = reactor
+        os.umask(0o077)
+        self._process = Process(str(number), load(path), reactor, reactor_log)
+        self._prepared: Prepared | None = None
+        self._commands: dict[str, Command] = {
+            "start": self._start,
+            "ping": lambda request: {},
+            "prepare": self._prepare,
+            "use": self._use,
+        }
+
+    def connect(self) -> None:
+        """Listen to the parent."""
+        link = Link(self._commands, self._process.journal, self._end)
+        self._reactor.adoptStreamConnection(LINK, socket.AF_UNIX, protocol.Factory.forProtocol(lambda: link))
+        os.close(LINK)
+
+    def stop(self) -> defer.Deferred[None]:
+        """Stop in order."""
+        return self._process.stop()
+
+    def _start(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        form = request["board"]
+        layout = Layout(form["workers"], tuple(form["shares"]), form["tables"])
+        board = SharedBoard(LINK + 1, layout, self._number, self._reactor.seconds)
+        sockets = [
+            Listening(each["service"], each["implicit_tls"], socket.socket(fileno=descriptor), each["name"])
+            for descriptor, each in enumerate(request["sockets"], LINK + 2)
+        ]
+        pools = start_pools(self._reactor, self._process.settings.auth.pool_threads)
+        try:
+            self._process.carry(self._number, pools, board, sockets)
+        except CANNOT_START as problem:
+            self._reactor.callLater(0, self._end)
+            raise CommandRefused(str(problem)) from problem
+        close(sockets)
+        self._commands.update(self._process.commands())
+        return {"commands": list(self._process.commands())}
+
+    def _prepare(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            self._prepared = self._process.prepare()
+        except SettingsRefused as refused:
+            raise CommandRefused(str(refused)) from refused
+        return {}
+
+    def _use(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            self._process.use(prepared)
+        return {}
+
+    def _end(self) -> None:
+        if self._reactor.running:
+            self._reactor.stop()
