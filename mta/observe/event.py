@@ -67,6 +67,7 @@ class Kind(enum.Enum):
     RECIPIENT_ENDED = "recipient.ended"  # recipient: ended without report or delivery, for the reason given
     MESSAGE_RELEASED = "message.released"  # recipients: a number; operator
     MESSAGE_RETRIED = "message.retried"  # recipients: a number; operator
+    MESSAGE_BOUNCED = "message.bounced"  # recipients: a number; operator: each has a recipient.failed beside this
     MESSAGE_DELETED = "message.deleted"  # recipients: a number; operator
     MESSAGE_HELD = "message.held"  # recipient; by the operator, recipients: a number; operator
     ROUTE_FOUND = "route.found"  # destination, hosts
