@@ -7,16 +7,17 @@ all who wait for it share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.internet import defer, interfaces
 from twisted.python.failure import Failure
-from twisted.web import resource, server
+from twisted.web import pages, resource, server
 
 from mta.observe.journal import Journal
 from mta.observe.tally import merged
 from mta.service.clock import within
+from mta.service.control import CommandRefused
 from mta.service.exposition import CONTENT_TYPE, expose
 from mta.settings.values import Endpoint
 
@@ -39,7 +40,7 @@ class Scrapes:
 
     def __init__(self, reactor: Any, ask: Ask, journal: Journal) -> None:
         self._reactor = reactor
-        root = resource.Resource()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+        root = _Root()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         root.putChild(b"", _Index())  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         root.putChild(b"metrics", Metrics(reactor, ask, journal))
         self._site = _Site(root, reactor)
@@ -79,11 +80,7 @@ class Metrics(resource.Resource):
         return server.NOT_DONE_YET
 
     async def _answer(self) -> None:
-        page = None
-        try:
-            page = await self._scrape()
-        except Exception as error:
-            self._journal.fault("metrics", error)
+        page = await self._scrape()
         self._asking = False
         waiting, self._waiting = self._waiting, []
         for request in waiting:
@@ -93,16 +90,30 @@ class Metrics(resource.Resource):
             request.finish()
 
     async def _scrape(self) -> bytes | None:
-        answer: defer.Deferred[dict[str, Any]] = defer.maybeDeferred(self._ask)  # type: ignore[call-overload]  # now or later
-        if await within(self._clock, ANSWER_SECONDS, answer):
-            return expose(merged((await answer)["workers"].values()))
-        answer.addErrback(lambda _: None)  # nobody waits for what it fails with
-        return None
+        asked: defer.Deferred[dict[str, Any]] = defer.maybeDeferred(self._ask)  # type: ignore[call-overload]  # or now
+        page = asked.addCallback(_page).addErrback(self._failed)
+        return await page if await within(self._clock, ANSWER_SECONDS, page) else None
+
+    def _failed(self, failure: Failure) -> None:
+        assert failure.value is not None, "a Failure holds an exception"
+        if not isinstance(failure.value, CommandRefused):
+            self._journal.fault("metrics", failure.value)
 
     def _gone(self, failure: Failure, request: Any) -> None:
         """Forget a client that did not wait."""
         if request in self._waiting:
             self._waiting.remove(request)
+
+
+def _page(answer: Mapping[str, Any]) -> bytes:
+    return expose(merged(answer["workers"].values()))
+
+
+class _Root(resource.Resource):
+    """What is not there is not found; Twisted's own page for that is deprecated."""
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        return pages.notFound()
 
 
 class _Index(resource.Resource):
