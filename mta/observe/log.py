@@ -127,6 +127,11 @@ def json_line(event: Event) -> str:
     return json.dumps(line)
 
 
+def with_priority(render: Render) -> Render:
+    """Put the priority in front of each line, as systemd's journal reads it (sd-daemon(3)): ``<6>`` for info."""
+    return lambda event: f"<{event.level.value}>{render(event)}"
+
+
 def bounded(fields: Mapping[str, Value]) -> dict[str, Value]:
     """Return the fields of an event with long values cut."""
     return {key: cut(value, _maximum(key)) if isinstance(value, str) else value for key, value in fields.items()}
