@@ -18,7 +18,7 @@ from mta.settings.sections import LogSettings, Settings
 def written(path: Path, environment: dict[str, str], format: str = "text") -> list[str]:
     """What a log in a file at `path` holds after two events."""
     path.touch()
-    settings = replace(Settings(), log=LogSettings(file=str(path), format=format))
+    settings = replace(Settings("mx.example.test"), log=LogSettings(file=str(path), format=format))
     log = LogFile(settings, Clock(), environment)
     log.sink(Event(0.0, Kind.SERVICE_STOPPED, Level.NOTICE))
     log.sink(Event(0.0, Kind.SPOOL_WRITABLE, Level.ALERT))
@@ -34,7 +34,7 @@ def journal_stream(path: Path) -> dict[str, str]:
 
 
 def test_lines_for_the_journal_begin_with_their_priority(tmp_path: Path) -> None:
-    """systemd's journal gets `<5>` before a notice and `<1>` before an alert, in text and in JSON."""
+    """The journal gets `<5>` before a notice and `<1>` before an alert, in text and in JSON."""
     path = tmp_path / "log"
     lines = written(path, journal_stream(path))
     assert [line[:7] for line in lines] == ["<5>1970", "<1>1970"]
@@ -58,6 +58,6 @@ def test_a_stream_is_the_journal_by_device_and_inode(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_opened_is_told_as_a_problem_of_the_settings(tmp_path: Path) -> None:
     """The refusal names the key and the file."""
-    settings = replace(Settings(), log=LogSettings(file=str(tmp_path)))
+    settings = replace(Settings("mx.example.test"), log=LogSettings(file=str(tmp_path)))
     with pytest.raises(SettingsRefused, match="Is a directory"):
         LogFile(settings, Clock(), {})
