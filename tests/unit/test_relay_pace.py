@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as example_settings
+from hypothesis import strategies as st
 
+from mta.board.shared import Layout, SharedBoard
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.reason import Reason
 from mta.relay.pace import Pace, unreachable
@@ -110,3 +114,98 @@ def test_what_is_over_is_forgotten() -> None:
 def test_only_a_network_cause_for_all_recipients_is_out_of_reach(outcomes: dict[int, Outcome], reached: bool) -> None:
     """It rests only if every recipient was deferred with 4.4.1, 4.4.3 or 4.4.4 for a cause that is not ours."""
     assert (unreachable(outcomes) is None) is reached
+
+
+class Workers:
+    """The paces of several workers for one destination, and their board."""
+
+    def __init__(self, workers: int, width: int) -> None:
+        layout = Layout(workers, ("attempts",), {})
+        self.board = SharedBoard.make(layout, lambda: 0.0)
+        self.paces: list[Pace[str]] = []
+        for number in range(workers):
+            board = SharedBoard(self.board.descriptor, layout, number, lambda: 0.0)
+            self.paces.append(Pace(100, width, board.shares("attempts")))
+
+    def add(self, number: int, jobs: int) -> None:
+        """Give a worker jobs for ``a``."""
+        for job in range(jobs):
+            self.paces[number].add("a", f"a{job}")
+
+    def running(self) -> int:
+        """How many attempts all of them have under way."""
+        return sum(pace.running for pace in self.paces)
+
+
+def test_a_worker_that_is_alone_with_a_destination_has_all_of_its_width() -> None:
+    """All traffic on one of three workers: it may have ten attempts under way, and no more."""
+    workers = Workers(3, 10)
+    workers.add(1, 20)
+    assert len(workers.paces[1].ready(0)) == 10
+    assert not workers.paces[1].is_free("a")
+    assert not workers.paces[0].is_free("a")
+    assert not workers.paces[1].crowded, "its own attempts will end, and it is told"
+
+
+def test_workers_share_the_width_of_a_destination() -> None:
+    """Who comes later waits, asks again, and has its part as soon as attempts of the first end; none has too many."""
+    workers = Workers(2, 10)
+    first, second = workers.paces
+    workers.add(0, 100)
+    workers.add(1, 100)
+    first.ready(0)
+    assert (first.running, second.running) == (5, 0)
+    second.ready(0)
+    assert (first.running, second.running) == (5, 5)
+    first.ended("a", 0)
+    second.ready(0)
+    assert second.running == 5, "the other one's part is not taken"
+
+
+def test_a_worker_that_has_all_gives_of_it_as_its_attempts_end() -> None:
+    """While another wants some, nothing starts at the first until both have the same."""
+    workers = Workers(2, 10)
+    first, second = workers.paces
+    workers.add(0, 100)
+    assert len(first.ready(0)) == 10
+    workers.add(1, 100)
+    assert second.ready(0) == []
+    assert second.crowded
+    for _ in range(200):
+        first.ended("a", 0)
+        first.ready(0)
+        assert workers.running() <= 10
+        second.ready(0)
+        assert workers.running() <= 10
+        if second.running == 5:
+            break
+    assert (first.running, second.running) == (5, 5)
+
+
+def test_the_attempts_of_a_dead_worker_are_not_counted() -> None:
+    """When it is taken off the board, the others have the whole width again."""
+    workers = Workers(2, 10)
+    workers.add(0, 100)
+    workers.paces[0].ready(0)
+    workers.add(1, 20)
+    assert workers.paces[1].ready(0) == []
+    workers.board.died(0)
+    assert len(workers.paces[1].ready(0)) == 10
+
+
+@example_settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["add", "ready", "end"])), max_size=120), st.integers(1, 6)
+)
+def test_the_width_holds_for_all_workers_together(steps: list[tuple[int, str]], width: int) -> None:
+    """Whatever they do in turn, all of them together never have more under way than one might."""
+    workers = Workers(3, width)
+    for number, step in steps:
+        pace = workers.paces[number]
+        if step == "add":
+            workers.add(number, 3)
+        elif step == "ready":
+            pace.ready(0)
+        elif pace.running:
+            pace.ended("a", 0)
+        assert workers.running() <= width

@@ -10,13 +10,14 @@ from twisted.internet import defer, task
 
 from mta.board.alone import Alone
 from mta.board.port import Board
+from mta.board.shared import Layout, SharedBoard
 from mta.mail.envelope import Envelope, Notify, Recipient
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.queueid import new_queue_id
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.relay.bounce import Bouncer
-from mta.relay.queue import RelayQueue
+from mta.relay.queue import ASK_AGAIN, RelayQueue
 from mta.settings.expansion import LOCAL, Addressed
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
@@ -642,3 +643,27 @@ def test_a_second_recipient_of_a_message_is_tried_when_it_is_due() -> None:
     relay.remote.held[0].callback(None)
     relay.clock.pump([0.1] * 9)
     assert [names for _, names in relay.remote.attempts] == [["bob@example.net"], ["eve@example.net"]]
+
+
+def test_two_workers_share_the_connections_to_a_destination() -> None:
+    """The second worker starts nothing while the first has all of the width, and asks again when it is free."""
+    layout = Layout(2, RelayQueue.SHARES, {})
+    board = SharedBoard.make(layout, lambda: 0.0)
+    clock = task.Clock()
+    first, second = (
+        Relay(width=2, clock=clock, board=SharedBoard(board.descriptor, layout, number, clock.seconds))
+        for number in range(2)
+    )
+    first.remote.held = []
+    second.remote.held = []
+    for relay in (first, second):
+        for _ in range(2):
+            relay.accept("bob@example.net")
+    clock.pump([ASK_AGAIN] * 4)
+    assert (len(first.remote.attempts), len(second.remote.attempts)) == (2, 0)
+    first.remote.held[0].callback(None)
+    clock.pump([ASK_AGAIN] * 4)
+    assert (len(first.remote.attempts), len(second.remote.attempts)) == (2, 1)
+    first.remote.held[1].callback(None)
+    clock.pump([ASK_AGAIN] * 4)
+    assert len(second.remote.attempts) == 2
