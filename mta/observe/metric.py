@@ -177,6 +177,8 @@ WORKER_RESIDENT = _gauge("mta_worker_resident_bytes", "Memory of a process.", ("
 WORKER_DESCRIPTORS = _gauge("mta_worker_open_fds", "Open file descriptors of a process.", ("worker",))
 WORKER_STARTED = _gauge("mta_worker_start_time_seconds", "When a process was started, since 1970.", ("worker",))
 WORKERS_DIED = _counter("mta_workers_died_total", "Worker processes that ended and were started anew.")
+WORKERS_WANTED = _gauge("mta_workers_wanted", "Workers that the settings ask for.")
+WORKERS_ANSWERING = _gauge("mta_workers_answering", "Workers that answered when these numbers were asked for.")
 INFO = _gauge("mta_build_info", "Always 1; the label says which version runs.", ("version",), Merge.MAXIMUM)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

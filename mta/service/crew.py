@@ -27,6 +27,11 @@ class Crew(Protocol):
         ...
 
     @property
+    def answering(self) -> bool:
+        """Whether each of them answered lately."""
+        ...
+
+    @property
     def names(self) -> Sequence[str]:
         """The commands that they know."""
         ...
@@ -56,6 +61,7 @@ class OwnWorker:
     """The worker of the parent's process."""
 
     workers = 1
+    answering = True
 
     def __init__(self, process: Process, pools: Pools) -> None:
         self._process = process

@@ -26,13 +26,16 @@ from mta.service.board import layout
 from mta.service.children import Children
 from mta.service.control import Command, CommandRefused, ControlFactory, socket_path
 from mta.service.crew import Crew, OwnWorker, first_failure
+from mta.service.measures import Measures
 from mta.service.merging import merge
+from mta.service.notify import Notifier, started_by
 from mta.service.pools import Pools, start_pools
 from mta.service.process import Process
 from mta.service.reactor_log import ReactorLog
 from mta.service.rotation import KeyRotation, rotation_on
 from mta.service.sockets import CannotListen, inherited, open_sockets
 from mta.service.starting import tell_cannot_start
+from mta.service.watch import Watch
 from mta.service.worker import Worker
 from mta.settings.problem import SettingsRefused
 from mta.settings.sections import WORKERS_MAXIMUM, Settings
@@ -55,6 +58,7 @@ class Parent(service.Service):
         self._scrapes: Any = None
         self._reactor_log = ReactorLog()
         self._reloading = defer.DeferredLock()
+        self._notifier: Notifier | None = None
 
     @property
     def _settings(self) -> Settings:
@@ -79,6 +83,7 @@ class Parent(service.Service):
     def privilegedStartService(self) -> None:
         """Open the sockets, while ports below 1024 may still be opened."""
         try:
+            self._systemd = started_by(os.environ, os.getpid())
             self._control_path = _control_path(self._at_start)
             self._sockets = open_sockets(self._at_start, inherited(os.environ, os.getpid()))
         except Exception as problem:
@@ -113,9 +118,12 @@ class Parent(service.Service):
         workers = settings.workers or min(WORKERS_MAXIMUM, len(os.sched_getaffinity(0)))
         self._process = Process("0" if workers == 1 else "parent", settings, self._reactor, self._reactor_log)
         self._crew: Crew = OwnWorker(self._process, pools)
+        own = None
         if workers > 1:
+            own = Measures("parent", self._journal, self._reactor)
             board = SharedBoard.make(layout(workers), self._reactor.seconds)
             self._crew = Children(self._path, board, workers, self._reactor, self._journal)
+        self._watch = Watch(self._crew, self._reactor, own)
         await self._crew.start(self._sockets)
         self._listen_control()
         self._listen_metrics()
@@ -123,10 +131,14 @@ class Parent(service.Service):
         self._rotation = KeyRotation(lambda: self._settings, rotation, self.reload, self._journal, self._reactor)
         self._rotation.start()
         self._note_loaded()
+        self._notifier = Notifier(self._systemd, self._reactor, self._watch.status, lambda: self._crew.answering)
+        self._notifier.ready()
 
     # Stop
 
     async def _stop(self) -> None:
+        if self._notifier is not None:
+            self._notifier.stopping()
         if self._control is not None:
             await defer.maybeDeferred(self._control.stopListening)
             self._rotation.stop()
@@ -134,6 +146,8 @@ class Parent(service.Service):
             await self._scrapes.stop()
         await self._crew.stop()
         await self._process.stop()
+        if self._notifier is not None:
+            self._notifier.stopped()
 
     def stopService(self) -> defer.Deferred[None]:
         """Stop in order; fires when nothing is under way any more."""
@@ -148,7 +162,16 @@ class Parent(service.Service):
         Gives the changed keys that need a restart. Fails with SettingsRefused, or CommandRefused where it was a worker
         that could not use it; then everything stays as it was.
         """
-        return self._reloading.run(lambda: defer.Deferred.fromCoroutine(self._reload()))
+        return self._reloading.run(lambda: defer.Deferred.fromCoroutine(self._reload_told()))
+
+    async def _reload_told(self) -> list[str]:
+        if self._notifier is None:
+            return await self._reload()
+        self._notifier.reloading()
+        try:
+            return await self._reload()
+        finally:
+            self._notifier.reloaded()
 
     async def _reload(self) -> list[str]:
         prepared = self._process.prepare()
@@ -184,6 +207,7 @@ class Parent(service.Service):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         commands: dict[str, Command] = dict.fromkeys(self._crew.names, self.ask)
+        commands |= {"metrics": self._watch.metrics, "top": self._watch.top}
         commands |= {"reload": self._reload_command, "ping": self._ping_command}
         self._control = self._reactor.listenUNIX(path, ControlFactory(commands, self._journal), mode=0o600)
 
@@ -191,7 +215,7 @@ class Parent(service.Service):
         if self._settings.metrics.listen:
             from mta.service.scrape import Scrapes  # a web server and a library that only those need who want numbers
 
-            self._scrapes = Scrapes(self._reactor, lambda: self.ask({"command": "metrics"}), self._journal)
+            self._scrapes = Scrapes(self._reactor, self._watch.metrics, self._journal)
             self._scrapes.start(self._settings.metrics.listen)
 
     def ask(self, request: Mapping[str, Any]) -> defer.Deferred[dict[str, Any]]:
