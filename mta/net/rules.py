@@ -20,6 +20,11 @@ Answer = Reply | defer.Deferred[Reply] | None
 class Rules(Protocol):
     """What answers the events of one session."""
 
+    @property
+    def login(self) -> str:
+        """Who is logged in; empty: nobody."""
+        ...
+
     def answer(self, event: Event) -> Answer:
         """Answer one event: at once, later, or None where the event needs no reply."""
         ...

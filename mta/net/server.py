@@ -60,6 +60,8 @@ _READ_AHEAD = 16 * 1024
 TOO_SLOW = reply(421, status.BAD_CONNECTION.transient(), "Timeout waiting for you; try again")
 SHUTTING_DOWN = reply(421, status.NOT_ACCEPTING, "Service shutting down; try again soon")
 NO_ANSWER_IN_TIME = reply(451, status.SYSTEM_FAULT, "This took too long here; try again later")
+LOGIN_DISABLED = reply(421, status.USER_DISABLED.transient(), "This account is disabled; ask your postmaster")
+CONTENT_OF_DISABLED = reply(550, status.USER_DISABLED, "This account is disabled; ask your postmaster")
 OUR_FAULT = reply(451, status.SYSTEM_FAULT, "Internal error, recorded here; try again later")
 NO_SESSION = reply(421, status.SYSTEM_FAULT, "Internal error, recorded here; try again later")
 TOO_MANY_CONNECTIONS = reply(421, status.TOO_MUCH, "Too many connections; try again later")
@@ -91,7 +93,8 @@ class SMTPServerProtocol(protocol.Protocol):
         self._handshaking = False
         self._peer_reads = True
         self._closing = False
-        self._stopping = False
+        self._stopping: Reply | None = None
+        """What the peer is told when the session ends where no reply is owed."""
 
     # What Twisted calls
 
@@ -167,11 +170,22 @@ class SMTPServerProtocol(protocol.Protocol):
 
     # The loop
 
-    def stop(self) -> None:
+    @property
+    def login(self) -> str:
+        """Who is logged in; empty: nobody."""
+        return self._rules.login
+
+    def stop(self, word: Reply = SHUTTING_DOWN) -> None:
         """Close at the next point where no reply is owed: 421 to an idle peer, after the reply to a busy one."""
-        self._stopping = True
+        self._stopping = word
         if self._waiting is None and not self._session.in_data:
             self._run()
+
+    def expel(self) -> None:
+        """Close as `stop` does; of a message on its way the rest is read to its end, and refused there (law 3)."""
+        if self._session.in_data and self._waiting is None:
+            self._session.spoil(CONTENT_OF_DISABLED)
+        self.stop(LOGIN_DISABLED)
 
     def _run(self) -> None:
         if self._handshaking:  # a session whose TLS is under way has nothing to say, and nothing to hear (law 5)
@@ -181,8 +195,8 @@ class SMTPServerProtocol(protocol.Protocol):
         while self._peer_reads and not session.closing:
             event = session.next_event()
             if event is NEED_DATA:
-                if self._stopping and not session.in_data:
-                    session.close(SHUTTING_DOWN)
+                if self._stopping is not None and not session.in_data:
+                    session.close(self._stopping)
                 break
             if event is AWAITING_REPLY:
                 break
@@ -400,6 +414,13 @@ class SMTPServerFactory(protocol.ServerFactory):
         emptied: defer.Deferred[None] = defer.Deferred()
         self._emptied.append(emptied)
         return emptied
+
+    def end(self, login: str) -> int:
+        """End the sessions of a login that was disabled, and count them; content on its way is not taken any more."""
+        ended = [session for session in self.sessions if session.login == login]
+        for session in ended:
+            session.expel()
+        return len(ended)
 
     def abort(self) -> None:
         """End all sessions now: a grace period is over."""

@@ -105,6 +105,12 @@ class ReceivingSession:
 
     # What the protocol calls
 
+    @property
+    def login(self) -> str:
+        """Who is logged in; empty: nobody."""
+        account = self._teller.conversation.account
+        return account.login if account is not None else ""
+
     def answer(self, event: Event) -> Answer:
         """Answer one event."""
         self._event = event

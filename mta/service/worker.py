@@ -66,12 +66,14 @@ from mta.relay.policed import PolicedDelivery
 from mta.relay.port import Delivery
 from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
+from mta.relay.withheld import WithheldDelivery
 from mta.service.certificates import CertificateWatch
 from mta.service.ahead import Ahead
 from mta.service.clock import within
 from mta.service.control import Command
 from mta.service.measures import Measures
 from mta.service.names import name_servers
+from mta.service.operator.accounts import AccountCommands
 from mta.service.operator.history import HistoryCommands
 from mta.service.operator.metrics import MetricsCommands, QueueSight
 from mta.service.operator.explain import ExplainCommands
@@ -242,8 +244,9 @@ class Worker:
             self._board,
         )
 
-    def _policed(self, delivery: Delivery) -> PolicedDelivery:
-        return PolicedDelivery(delivery, lambda: self._policies.chain, self._journal)
+    def _policed(self, delivery: Delivery) -> Delivery:
+        policed = PolicedDelivery(delivery, lambda: self._policies.chain, self._journal)
+        return WithheldDelivery(policed, lambda login: self.current().directory.withheld(login))
 
     def _build_policies(self) -> Policies:
         directory = f"{self._settings.state}/policy"
@@ -375,11 +378,23 @@ class Worker:
             "history-flush": HistoryCommands(self._journal).flush,
             "explain": self._explain.explain,
             "queue-list": queue.page,
-            "queue-release": queue.release,
-            "queue-delete": queue.delete,
+            "queue-show": queue.show,
+            "queue-act": acts.act,
+            **self._account_commands(),
             "metrics": metrics.metrics,
             "top": metrics.top,
         }
+
+    def _account_commands(self) -> Mapping[str, Command]:
+        accounts = AccountCommands(
+            lambda: self.current().directory,
+            lambda login: sum(factory.end(login) for factory in self._factories),
+            self._spool,
+            self._relay.look,
+            self._pools.large,
+            self._journal,
+        )
+        return {"account-disable": accounts.disable, "account-enable": accounts.enable}
 
     def _metrics_commands(self) -> MetricsCommands:
         return MetricsCommands(

@@ -184,6 +184,13 @@ class Directory:
             found = self.accounts.get(fold_local_part(local_part) + at + fold_domain(domain))
         return found
 
+    def withheld(self, login: str) -> Reason | None:
+        """Say why mail that `login` has submitted is not delivered for now; None where it is."""
+        account = self.accounts.get(login)
+        if account is None or account.disabled is None:
+            return None
+        return Reason(disabled_text(account.login), account.source)
+
     def owns(self, login: str, mailbox: Mailbox) -> Reason | None:
         """Say why `login` may send as `mailbox`; None where it may not."""
         account = self.account(login)
@@ -196,3 +203,8 @@ class Directory:
             if pattern.matches(mailbox):
                 return Reason(f"{account.login} may send as {pattern}", pattern.source)
         return None
+
+
+def disabled_text(login: str) -> str:
+    """Why mail that `login` has submitted is held: the same words at each time, so that it is found again."""
+    return f"{login} is disabled"

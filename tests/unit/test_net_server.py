@@ -57,6 +57,7 @@ class TestRules:
         self.fired: dict[type[Event], Reply] = {}
         self.broken: dict[type[Event], Exception] = {}
         self.told: list[tuple[str, Any]] = []
+        self.login = ""
 
     def answer(self, event: Event) -> Answer:
         """Answer as told."""
@@ -496,6 +497,41 @@ def test_stop_in_the_middle_of_data_lets_the_message_end() -> None:
     server.factory.stop()
     assert server.transport.take() == b""
     assert codes(server.send(MESSAGE[-10:])) == ["250 2.0.0", "421 4.3.2"]
+
+
+def test_the_sessions_of_a_login_are_ended() -> None:
+    """The idle one gets 421 4.7.13, also in a transaction; who is not that login goes on."""
+    server = greeted()
+    server.rules.login = "alice@example.test"
+    server.send(b"MAIL FROM:<a@example.org>\r\n")
+    assert server.factory.end("bob@example.test") == 0
+    assert server.transport.take() == b""
+    assert server.factory.end("alice@example.test") == 1
+    assert codes(server.transport.take()) == ["421 4.7.13"]
+    assert "lose" in server.transport.calls
+
+
+def test_a_message_of_a_login_that_is_ended_is_read_and_refused() -> None:
+    """Content on its way is read to its true end (law 3), refused there, and the session ends."""
+    server = greeted()
+    server.rules.login = "alice@example.test"
+    server.send(MESSAGE[:-10])
+    assert server.factory.end("alice@example.test") == 1
+    assert server.transport.take() == b""
+    assert codes(server.send(MESSAGE[-10:])) == ["550 5.7.13", "421 4.7.13"]
+    assert DataRefused in [type(event) for event in server.rules.events]
+    assert "lose" in server.transport.calls
+
+
+def test_a_message_that_is_committed_when_its_login_is_ended_gets_its_reply() -> None:
+    """What is ours by then is acknowledged, then the session ends."""
+    server = greeted()
+    server.rules.login = "alice@example.test"
+    slow = server.rules.later[EndOfData] = defer.Deferred()
+    server.send(MESSAGE)
+    server.factory.end("alice@example.test")
+    slow.callback(reply(250, status.OK, "queued"))
+    assert codes(server.transport.take()) == ["250 2.0.0", "421 4.7.13"]
 
 
 @pytest.mark.parametrize("what", ["stopped", "resumed", "half-closed"])
