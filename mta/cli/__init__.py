@@ -21,6 +21,7 @@ COMMANDS = {
     "queue": "mta.cli.queue:queue",
     "reload": "mta.cli.reload:reload",
     "samples": "mta.cli.samples:samples",
+    "sendmail": "mta.cli.sendmail:sendmail",
 }
 """Each command, and the module and name of what carries it out."""
 
