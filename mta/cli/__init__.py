@@ -15,6 +15,7 @@ import click
 from mta import __version__
 
 COMMANDS = {
+    "check": "mta.cli.check:check",
     "dkim": "mta.cli.dkim:dkim",
     "init": "mta.cli.init:init",
     "policy": "mta.cli.policy:policy",
@@ -22,6 +23,7 @@ COMMANDS = {
     "reload": "mta.cli.reload:reload",
     "samples": "mta.cli.samples:samples",
     "sendmail": "mta.cli.sendmail:sendmail",
+    "trace": "mta.cli.trace:trace",
 }
 """Each command, and the module and name of what carries it out."""
 

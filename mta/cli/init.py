@@ -109,7 +109,7 @@ def init(
         return
     if mx_port or smtpd_port or smtps_port:
         raise click.UsageError("--mx-port, --smtpd-port and --smtps-port are for --demo; see [mx] and [smtpd]")
-    addresses = _addresses(ipv4, ipv6) or own_addresses()
+    addresses = addresses_told(ipv4, ipv6) or own_addresses()
     config = config.absolute()
     try:
         present = look(config)
@@ -227,7 +227,8 @@ def _above(hostname: str) -> str:
     return above if "." in above else hostname
 
 
-def _addresses(ipv4: tuple[str, ...], ipv6: tuple[str, ...]) -> tuple[Address, ...]:
+def addresses_told(ipv4: tuple[str, ...], ipv6: tuple[str, ...]) -> tuple[Address, ...]:
+    """Read the options --ipv4 and --ipv6."""
     found: list[Address] = []
     for option, texts, kind in (("--ipv4", ipv4, ipaddress.IPv4Address), ("--ipv6", ipv6, ipaddress.IPv6Address)):
         for text in texts:

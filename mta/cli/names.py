@@ -9,7 +9,7 @@ that both see the same. A server that was silent once is not asked again in that
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from random import SystemRandom
 from typing import Any, TypeVar
 
@@ -81,6 +81,27 @@ def resolvers(settings: DnsSettings) -> dict[str, Resolver]:
         str(server): StubResolver(BlockingTransport(server, timeout, settings.tries), Cache(time.monotonic))
         for server in name_servers(settings)
     }
+
+
+class InTurn:
+    """A resolver that asks others one after the other, until one of them can tell: as the daemon asks name servers."""
+
+    def __init__(self, resolvers: Iterable[Resolver]) -> None:
+        self._resolvers = tuple(resolvers)
+
+    def query(self, name: str, rdtype: RecordType) -> defer.Deferred[Answer]:
+        """Ask for the records of `name`."""
+        return defer.Deferred.fromCoroutine(self._query(name, rdtype))
+
+    async def _query(self, name: str, rdtype: RecordType) -> Answer:
+        failures: list[Failure] = []
+        for resolver in self._resolvers:
+            answer = await resolver.query(name, rdtype)
+            if not isinstance(answer, Failure):
+                return answer
+            failures.append(answer)
+        text = "; ".join(failure.text for failure in failures)
+        return Failure(text or "no name server", ", ".join(failure.source for failure in failures))
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,169 @@
+"""Files and directories: whether the server can use them, and whether others can who should not."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat as modes
+from collections.abc import Iterator
+
+from mta.service.check.finding import Finding, command, error, some, warning
+from mta.service.check.server import ENTER, READ, WRITE, Server, Stat
+from mta.settings.dkim import DIRECTORY
+from mta.settings.sections import Settings
+
+FILES = "files"
+MAILDIRS = "maildirs"
+_EVERYBODY_READS = 0o004
+_EVERYBODY_WRITES = 0o002
+
+
+def check_files(settings: Settings, server: Server, stat: Stat = os.stat) -> list[Finding]:
+    """Look at settings, keys, passwords and the directories of the server."""
+    found: list[Finding] = []
+    for path, secret in _settings_files(settings):
+        found += _settings_file(path, secret, server, stat)
+    found += _place("state", settings.state, server, stat, private=True)
+    found += _place("mail", settings.mail, server, stat, private=False)
+    return some(found)
+
+
+def _settings_files(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Each file that the server reads, and what in it is secret."""
+    relay = settings.relay
+    hosts = [*relay.routes, *([relay.smart_host] if relay.smart_host else [])]
+    written = any(host.password and not host.password_file for host in hosts)
+    yield settings.path, "a password" if written else ""
+    yield from ((host.password_file, "a password") for host in hosts if host.password_file)
+    tls = settings.tls
+    if tls.certificate:
+        yield tls.certificate, "" if tls.key else "the private key of the certificate"
+    if tls.key:
+        yield tls.key, "the private key of the certificate"
+    for domain in settings.directory.domains.values():
+        yield domain.source, ""
+        for name, secret in (("users", "hashes of passwords"), ("aliases", ""), ("domain.toml", "")):
+            path = os.path.join(domain.source, name)
+            if os.path.lexists(path):
+                yield path, secret
+        if domain.dkim:
+            yield os.path.join(domain.source, DIRECTORY), ""
+        yield from ((key.file, "a private key") for key in domain.dkim)
+
+
+def _settings_file(path: str, secret: str, server: Server, stat: Stat) -> Iterator[Finding]:
+    try:
+        status = stat(path)
+    except OSError as problem:
+        yield error(FILES, f"{path} cannot be looked at", problem.strerror or str(problem), path, f"look at {path}")
+        return
+    is_directory = modes.S_ISDIR(status.st_mode)
+    if status.st_mode & _EVERYBODY_WRITES and not (is_directory and status.st_mode & modes.S_ISVTX):
+        why = "whoever changes it decides where mail goes and who reads it"
+        yield error(FILES, f"everybody on this machine can change {path}", why, path, command("chmod", "o-w", path))
+    if secret and status.st_mode & _EVERYBODY_READS:
+        severity = warning if secret == "hashes of passwords" else error
+        why = f"it holds {secret}"
+        yield severity(FILES, f"everybody on this machine can read {path}", why, path, command("chmod", "o=", path))
+    barred = server.barred(path, stat)
+    if barred:
+        yield _barred(FILES, path, barred, server)
+    elif not server.may(status, READ | (ENTER if is_directory else 0)):
+        why = "the next start or reload is refused"
+        mend = f"{command('chgrp', _group(server), path)} && {command('chmod', 'g+rX', path)}"
+        yield error(FILES, f"the server, which runs as {server.name}, cannot read {path}", why, path, mend)
+
+
+def _place(key: str, path: str, server: Server, stat: Stat, private: bool) -> Iterator[Finding]:
+    """A directory that the server writes in."""
+    try:
+        status = stat(path)
+    except FileNotFoundError:
+        why = f"the directory `{key}` is made at the start, if the server may do that there"
+        yield warning(FILES, f"{path} is not there", why, key, "mta init makes it")
+        return
+    except OSError as problem:
+        yield error(FILES, f"{path} cannot be looked at", problem.strerror or str(problem), key, f"look at {path}")
+        return
+    if not modes.S_ISDIR(status.st_mode):
+        yield error(FILES, f"{path} is no directory", f"`{key}` has to be one", key, f"name another one as `{key}`")
+        return
+    barred = server.barred(path, stat)
+    if barred:
+        yield _barred(FILES, path, barred, server)
+    if not server.may(status, READ | WRITE | ENTER):
+        mend = command("chown", server.name, path)
+        yield error(FILES, f"the server, which runs as {server.name}, cannot write in {path}", f"`{key}`", key, mend)
+    if private and status.st_mode & 0o077:
+        why = "it holds the queue and the control socket"
+        mend = command("chmod", "0700", path)
+        yield warning(FILES, f"others than the server can look into {path}", why, path, mend)
+    elif status.st_mode & _EVERYBODY_WRITES:
+        yield error(FILES, f"everybody can write in {path}", "mail is there", path, command("chmod", "o-w", path))
+
+
+def _barred(check: str, path: str, barred: str, server: Server) -> Finding:
+    what = f"the server, which runs as {server.name}, cannot reach {path}"
+    return error(check, what, f"it may not enter {barred}", barred, command("chmod", "o+x", barred))
+
+
+def _group(server: Server) -> str:
+    try:
+        return str(pwd.getpwuid(server.uid).pw_gid)
+    except KeyError:
+        return str(min(server.groups, default=0))
+
+
+# Maildirs
+
+
+def check_maildirs(settings: Settings, server: Server, stat: Stat = os.stat) -> list[Finding]:
+    """Look at the Maildirs that are there; one that is not is made at its first delivery."""
+    found: list[Finding] = []
+    try:
+        owner = pwd.getpwnam(settings.maildir.owner).pw_uid if settings.maildir.owner else server.uid
+    except KeyError:
+        why = "[maildir] owner names it"
+        mend = command("useradd", "--system", settings.maildir.owner)
+        return [error(MAILDIRS, f"there is no user {settings.maildir.owner}", why, settings.path, mend)]
+    for account in settings.directory.accounts.values():
+        found += _maildir(account.maildir, account.login, owner, server, stat)
+    return some(found)
+
+
+def _maildir(path: str, login: str, owner: int, server: Server, stat: Stat) -> Iterator[Finding]:
+    volumes = set()
+    for directory in (path, *(os.path.join(path, name) for name in ("tmp", "new", "cur"))):
+        try:
+            status = stat(directory)
+        except FileNotFoundError:
+            continue
+        except OSError as problem:
+            why = problem.strerror or str(problem)
+            yield error(MAILDIRS, f"{directory} cannot be looked at", why, login, f"look at {directory}")
+            return
+        volumes.add(status.st_dev)
+        if not modes.S_ISDIR(status.st_mode):
+            yield error(MAILDIRS, f"{directory} is no directory", "mail for it waits", login, command("ls", "-l", path))
+            return
+        if status.st_uid != owner:
+            name = Server(owner, frozenset()).name
+            why = f"mail for {login} waits: a Maildir has to belong to {name}"
+            mend = command("chown", "-R", name, path)
+            yield error(MAILDIRS, f"{directory} belongs to {_owner(status)}", why, login, mend)
+            return
+        if not server.may(status, WRITE | ENTER):
+            mend = command("chmod", "u+rwx", directory)
+            yield error(MAILDIRS, f"the server cannot write in {directory}", f"mail for {login} waits", login, mend)
+        if status.st_mode & 0o007:
+            why = f"it is the mail of {login}"
+            yield warning(
+                MAILDIRS, f"everybody can look into {directory}", why, login, command("chmod", "o=", directory)
+            )
+    if len(volumes) > 1:
+        why = "a message is given its name by a rename, which does not cross volumes"
+        yield error(MAILDIRS, f"{path} lies on several volumes", why, login, "keep tmp, new and cur on one")
+
+
+def _owner(status: os.stat_result) -> str:
+    return Server(status.st_uid, frozenset()).name
