@@ -23,6 +23,7 @@ COMMANDS = {
     "reload": "mta.cli.reload:reload",
     "samples": "mta.cli.samples:samples",
     "sendmail": "mta.cli.sendmail:sendmail",
+    "top": "mta.cli.top:top",
     "trace": "mta.cli.trace:trace",
 }
 """Each command, and the module and name of what carries it out."""

@@ -66,10 +66,14 @@ class Archive:
 
     def newest(self, wanted: Wanted, limit: int | None = None) -> list[Event]:
         """Find the newest events that fit, up to `limit` of them, the newest first."""
+        return list(itertools.islice(self.back(wanted), limit))
+
+    def back(self, wanted: Wanted) -> Iterator[Event]:
+        """Find the events that fit, one after the other, from the newest on: no more is read than is taken."""
         self.unread = []
         found = [self._of_worker(segments, wanted) for segments in self._segments().values()]
-        rows = heapq.merge(*found, key=lambda row: row[0], reverse=True)
-        return [_event(row) for row in itertools.islice(rows, limit)]
+        for row in heapq.merge(*found, key=lambda row: row[0], reverse=True):
+            yield _event(row)
 
     def in_order(self, wanted: Wanted, limit: int | None = None) -> list[Event]:
         """Find the newest events that fit, up to `limit` of them, in the order of time."""

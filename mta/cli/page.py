@@ -1,0 +1,145 @@
+"""Events on a screen: coloured and folded to its width on a terminal, elsewhere one event a line.
+
+What is printed here was made harmless by `mta.observe.telling`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from datetime import datetime, tzinfo
+
+import click
+
+from mta.observe.event import Event, Kind
+from mta.observe.story import Story, addresses, with_session
+from mta.observe.telling import Mood, Told, count, duration, octets, tell, tell_beginning
+
+NARROW = 60
+"""Columns below which what is folded begins at the left, not below the words."""
+
+_COLOURS = {Mood.GOOD: "green", Mood.SLOW: "yellow", Mood.BAD: "red"}
+_QUIET = {Kind.DMARC_ROW}
+"""Kinds that a story leaves out: nobody's message changes by them."""
+
+
+class Page:
+    """Prints. `columns` is the width of the terminal; None: none, nothing is folded. `now` is a wall time."""
+
+    def __init__(self, now: Callable[[], float], columns: int | None = None, zone: tzinfo | None = None) -> None:
+        self._now = now
+        self._columns = columns
+        self.zone = zone
+        self._day = ""
+
+    def line(self, lead: str, text: str, mood: Mood = Mood.PLAIN, *, faint: bool = False) -> None:
+        """Print `text` behind `lead`, folded where there is a width."""
+        lines = [lead + text]
+        if self._columns is not None:
+            behind = " " * (len(lead) if self._columns >= NARROW else 4)
+            lines = textwrap.wrap(
+                text,
+                max(self._columns, 20),
+                initial_indent=lead,
+                subsequent_indent=behind,
+                break_long_words=False,
+                break_on_hyphens=False,
+            ) or [lead]
+        for number, line in enumerate(lines):
+            kept = len(lead) if number == 0 else 0
+            words = click.style(line[kept:], fg=_COLOURS.get(mood), dim=faint or None)
+            click.echo(line[:kept] + words)
+
+    def told(self, lead: str, told: Told) -> None:
+        """Print an event behind `lead`, what decided it, and the lines below."""
+        source = f" [{told.source}]" if told.source else ""
+        self.line(lead, told.text + source, told.mood)
+        narrow = self._columns is not None and self._columns < NARROW
+        for below in told.below:
+            self.line("    " if narrow else " " * len(lead), below, faint=True)
+
+    def event(self, event: Event) -> None:
+        """Print an event of a story."""
+        self._told_at(event.time, tell(event, self.zone))
+
+    def story(self, story: Story, of_session: Iterable[Event] = ()) -> None:
+        """Print a message: what it is, how it stands, and all that happened to it."""
+        self.title(f"Message {story.queue_id}", story.began)
+        self.line("  ", addresses(story))
+        size = [octets(story.size)] if story.size else []
+        about = [f"a report about message {story.about}"] if story.about else []
+        named = [f"Message-ID {story.message_id}"] if story.message_id else []
+        if size or about or named:
+            self.line("  ", Told(", ".join([*size, *named, *about]), "", Mood.PLAIN).text, faint=True)
+        self.line("  ", story.outcome(self.zone), story.mood)
+        self.events(with_session(story, list(of_session)))
+
+    def events(self, events: list[Event]) -> None:
+        """Print events in order, the beginning of their session first; the date where it changes."""
+        self._day = ""
+        endings = [event for event in events if event.kind is Kind.SESSION_CLOSED]
+        accepted = [event for event in events if event.kind is Kind.MESSAGE_ACCEPTED]
+        for event in [*endings, *accepted][:1]:
+            beginning = tell_beginning(event, self.zone)
+            if beginning is not None:
+                self._told_at(*beginning)
+        for event in events:
+            if event.kind not in _QUIET:
+                self.event(event)
+
+    def title(self, text: str, began: float) -> None:
+        """Print a heading with its time, and how long ago that is."""
+        ago = f"{self.date(began)} ({duration(max(0.0, self._now() - began))} ago)"
+        click.echo(f"{click.style(text, bold=True)}  {ago}")
+
+    def date(self, wall: float) -> str:
+        """A time with its date and zone."""
+        return f"{self._local(wall):%Y-%m-%d %H:%M:%S %Z}"
+
+    def stamp(self, wall: float) -> str:
+        """A time for a line of its own, to the millisecond and with the offset of its zone (RFC 3339)."""
+        local = self._local(wall)
+        offset = f"{local:%z}"
+        return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}{offset[:3]}:{offset[3:5]}"
+
+    def _told_at(self, wall: float, told: Told) -> None:
+        local = self._local(wall)
+        day = f"{local:%a %d %b %Y}"
+        if day != self._day:
+            self._day = day
+            click.echo(click.style(f"  {day}, times in {local:%Z}", dim=True))
+        self.told(f"  {local:%H:%M:%S}.{local.microsecond // 1000:03}  ", told)
+
+    def _local(self, wall: float) -> datetime:
+        return datetime.fromtimestamp(wall, self.zone).astimezone(self.zone)
+
+
+def columns() -> int | None:
+    """The width of the terminal that standard output is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def session_outcome(events: Iterable[Event]) -> tuple[str, Mood]:
+    """Say in one line what a session came to that brought no message."""
+    refused: dict[str, int] = {}
+    why = ""
+    for event in events:
+        if event.kind in _REFUSED:
+            refused[_REFUSED[event.kind]] = refused.get(_REFUSED[event.kind], 0) + 1
+            why = event.reason.text if event.reason is not None else str(event.fields.get("reply", ""))
+    if not refused:
+        return "nothing was sent, nothing refused", Mood.PLAIN
+    words = [f"{count(number, what)} refused" for what, number in refused.items()]
+    return f"{', '.join(words)}: {why}" if why else ", ".join(words), Mood.BAD
+
+
+_REFUSED = {
+    Kind.SESSION_REFUSED: "connection",
+    Kind.LOGIN_REFUSED: "login",
+    Kind.COMMAND_REFUSED: "command",
+    Kind.SENDER_REFUSED: "sender",
+    Kind.RECIPIENT_REFUSED: "recipient",
+    Kind.MESSAGE_REFUSED: "message",
+}
