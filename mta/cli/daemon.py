@@ -1,4 +1,8 @@
-"""How a command reaches the running daemon, and how it ends when it cannot."""
+"""How a command reaches the running daemon, and how it ends when it cannot.
+
+Every command imports this, and a shell imports the commands to complete what is typed: so nothing else is imported
+before it is needed.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,6 @@ from typing import Any, NoReturn
 
 import click
 
-from mta.service.control import CommandRefused, ask, socket_path
-from mta.settings.domains import read_toml
-from mta.settings.problem import Problem, SettingsRefused
-from mta.settings.sections import Settings
-
 # Exit statuses of sysexits(3)
 EX_DATAERR = 65
 EX_NOINPUT = 66
@@ -20,7 +19,9 @@ EX_NOUSER = 67
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
 EX_CANTCREAT = 73
+EX_IOERR = 74
 EX_TEMPFAIL = 75
+EX_NOPERM = 77
 EX_CONFIG = 78
 
 CONFIG = click.option(
@@ -34,6 +35,10 @@ CONFIG = click.option(
 
 def state_directory(config: str) -> str:
     """What the file says of `state`; all else in it is the daemon's to judge. Raises SettingsRefused."""
+    from mta.settings.domains import read_toml
+    from mta.settings.problem import Problem, SettingsRefused
+    from mta.settings.sections import Settings
+
     problems: list[Problem] = []
     found = read_toml(config, problems)
     if found is not None:
@@ -47,6 +52,9 @@ def state_directory(config: str) -> str:
 
 def ask_daemon(config: Path, command: str, **arguments: object) -> dict[str, Any]:
     """Ask the daemon of a configuration; what goes wrong is told in one line, and ends the command."""
+    from mta.service.control import CommandRefused, ask, socket_path
+    from mta.settings.problem import SettingsRefused
+
     try:
         path = socket_path(state_directory(str(config.absolute())))
         return ask(path, command, **arguments)
@@ -56,6 +64,22 @@ def ask_daemon(config: Path, command: str, **arguments: object) -> dict[str, Any
         fail(str(problem), EX_CONFIG)
     except OSError as error:
         fail(f"no daemon answers at {path}: {error.strerror or error}", EX_UNAVAILABLE)
+
+
+def take_effect(config: Path) -> str:
+    """Have a daemon that runs use what was just written; gives what to tell of it. A refusal ends the command."""
+    from mta.service.control import CommandRefused, ask, socket_path
+    from mta.settings.problem import SettingsRefused
+
+    try:
+        answer = ask(socket_path(state_directory(str(config.absolute()))), "reload")
+    except (CommandRefused, SettingsRefused, ValueError) as refused:
+        fail(f"written, but the daemon goes on with what it had:\n{refused}", EX_CONFIG)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return "No daemon runs here; it takes effect when one starts."
+    except OSError as error:
+        return f"Written, but the daemon cannot be told ({error.strerror or error}): `mta reload` has it take effect."
+    return f"The daemon has {answer['message']}."
 
 
 def fail(text: str, status: int) -> NoReturn:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet import defer, interfaces
 
@@ -29,7 +29,7 @@ from mta.relay.bounce import Bouncer
 from mta.relay.schedule import Drop, Fail, Finish, Keep, Step, Wait, next_step
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
-from mta.spool.port import Message, QueuedMessage, QueuedRecipient, Spool, SpoolSuspect
+from mta.spool.port import Change, Message, QueuedMessage, QueuedRecipient, SpoolSuspect
 
 TELL_WITHIN = 300.0
 """Seconds after which the sender is told of a failure, though other recipients of the message are still tried."""
@@ -45,6 +45,18 @@ _KINDS: Mapping[type[Step], tuple[Kind, Level]] = {
     Keep: (Kind.MESSAGE_HELD, Level.NOTICE),
     Drop: (Kind.RECIPIENT_ENDED, Level.NOTICE),
 }
+
+
+class Recording(Protocol):
+    """As much of a spool as a settler needs (`mta.spool.port.Spool`)."""
+
+    def record(self, queue_id: str, changes: Sequence[Change], reports: Sequence[Message] = ()) -> defer.Deferred[int]:
+        """See `Spool`."""
+        ...
+
+    def content(self, queue_id: str) -> bytes:
+        """See `Spool`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -66,7 +78,7 @@ class Settler:
 
     def __init__(
         self,
-        spool: Spool,
+        spool: Recording,
         bouncer: Bouncer,
         settings: Callable[[], QueueSettings],
         journal: Journal,

@@ -78,6 +78,7 @@ from mta.service.operator.history import HistoryCommands
 from mta.service.operator.metrics import MetricsCommands, QueueSight
 from mta.service.operator.explain import ExplainCommands
 from mta.service.operator.queue import QueueCommands
+from mta.service.operator.queue_acts import QueueActs
 from mta.service.policies import Policies
 from mta.service.pools import Pools
 from mta.service.rehearsal import Rehearsals
@@ -372,14 +373,17 @@ class Worker:
 
     def commands(self) -> Mapping[str, Command]:
         """What the operator may ask of this worker."""
-        queue = QueueCommands(self._spool, self._relay.look, self._journal)
+        queue = QueueCommands(self._spool, self._pools.large)
+        acts = QueueActs(self._spool, self._relay, self._journal, self._pools.large)
         metrics = self._metrics_commands()
         return {
             "history-flush": HistoryCommands(self._journal).flush,
             "explain": self._explain.explain,
+            "queue-summary": queue.summary,
+            "queue-count": queue.count,
             "queue-list": queue.page,
-            "queue-release": queue.release,
-            "queue-delete": queue.delete,
+            "queue-show": queue.show,
+            "queue-act": acts.act,
             **self._account_commands(),
             "metrics": metrics.metrics,
             "top": metrics.top,

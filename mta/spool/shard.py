@@ -68,10 +68,12 @@ def open_spool(
     inline_maximum: int = INLINE_MAXIMUM,
     run_large: RunInThread | None = None,
     timed: Timed = untimed,
+    recovering: bool = True,
 ) -> tuple[SqliteSpool, Recovered]:
     """Open shard `number` below `root`, new or as the last process left it, and recover it. Blocks.
 
     `now` is wall time, `longest` the longest interval between attempts in seconds: nothing is due later than both.
+    Without `recovering` what the last process left is left for the next one, also at the close.
     Raises `SpoolInUse`, `SchemaTooNew`, OSError, sqlite3.Error.
     """
     path = f"{root}/{number}"
@@ -86,7 +88,7 @@ def open_spool(
         undo.callback(writer.close)
         try:
             _prepare(writer)
-            recovered = recover(writer, contents, now, longest)
+            recovered = recover(writer, contents, now, longest) if recovering else Recovered()
         except sqlite3.Error as error:
             if refused(error) is None:
                 # as in running: nothing more is written to it, by closing neither, and nobody else opens it meanwhile
@@ -100,7 +102,18 @@ def open_spool(
         disk.sync_directory(root)
         undo.pop_all()
     spool = SqliteSpool(
-        number, path, writer, reader, contents, run_in_thread, release, suspected, inline_maximum, run_large, timed
+        number,
+        path,
+        writer,
+        reader,
+        contents,
+        run_in_thread,
+        release,
+        suspected,
+        inline_maximum,
+        run_large,
+        timed,
+        recovering,
     )
     return spool, recovered
 

@@ -112,7 +112,7 @@ class SqliteSpool:
 
     `release` gives up the ownership of the shard at the end; `suspected` is called once, with the reason, when the
     shard becomes suspect. `run_large` is for what takes long for one message alone; without it `run_in_thread` is.
-    `timed` measures each COMMIT.
+    `timed` measures each COMMIT. Without `stops` what is ACTIVE stays so at the close: it is no attempt of ours.
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class SqliteSpool:
         inline_maximum: int = INLINE_MAXIMUM,
         run_large: RunInThread | None = None,
         timed: Timed = untimed,
+        stops: bool = True,
     ) -> None:
         self.shard = shard
         self.path = path
@@ -139,6 +140,7 @@ class SqliteSpool:
         self._release = release
         self._suspected = suspected
         self._timed = timed
+        self._stops = stops
         self._inline_maximum = inline_maximum
         self._lane: Lane[_Work] = Lane(self._run, BATCH_MAXIMUM)
         self._suspect: Reason | None = None
@@ -360,7 +362,8 @@ class SqliteSpool:
 
     def _stop(self) -> None:
         # an orderly stop is no crash: what an attempt left ACTIVE just waits again
-        self._writer.execute(_STOP, (State.WAITING, State.ACTIVE))
+        if self._stops:
+            self._writer.execute(_STOP, (State.WAITING, State.ACTIVE))
         checkpoint(self._writer, "TRUNCATE")
 
 
