@@ -25,7 +25,7 @@ from mta.observe.event import Event, Kind
 from mta.observe.history import key
 from mta.observe.log import harmless, json_line
 from mta.observe.search import FOREVER, Wanted
-from mta.observe.story import REFUSALS, Story, addresses, stories
+from mta.observe.story import REFUSALS, Story, addresses, stories, with_session
 from mta.observe.telling import tell
 
 EVENTS_MAXIMUM = 10_000
@@ -178,7 +178,7 @@ class View:
         of_session = self.session(story.session, story.began - EARLIER)
         self._shown |= {json_line(event) for event in (*story.events, *of_session)}
         if self._json:
-            for event in story.events:
+            for event in with_session(story, of_session):
                 click.echo(json_line(event))
         else:
             self._page.story(story, of_session)

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import defer, interfaces, protocol
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -130,12 +130,16 @@ class SMTPServerProtocol(protocol.Protocol):
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """End: tell the rules, forget the peer."""
-        self._closing = True
+        closing, self._closing = self._closing, True
         self._deadline.end()
         # A commit under way is not cancelled: the message is ours or not, whoever still listens.
         self._waiting = None
-        clean = isinstance(reason.value, ConnectionDone)
-        why = Reason("the connection was closed" if clean else str(reason.value))
+        if closing or isinstance(reason.value, ConnectionDone):
+            why = Reason("the connection was closed")
+        elif isinstance(reason.value, ConnectionLost):
+            why = Reason("the peer broke the connection off")
+        else:
+            why = Reason(str(reason.value))
         try:
             if self._handshaking:
                 self._rules.secured(None, why)

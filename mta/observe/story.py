@@ -198,7 +198,8 @@ def with_session(story: Story, of_session: Sequence[Event]) -> list[Event]:
     kept = []
     for event in before:
         general = event.kind in _OF_SESSION or event.fields.get("stage") in _STAGES_OF_SESSION
-        if not event.queue_id and (general or since <= event.time <= last):
+        foreign = event.fields.get("sender", story.sender) != story.sender
+        if not event.queue_id and not foreign and (general or since <= event.time <= last):
             kept.append(event)
     return sorted([*kept, *story.events], key=lambda event: event.time)
 

@@ -120,9 +120,9 @@ class _Read:
         return f": {reason.text}" if reason is not None and reason.text else ""
 
     @property
-    def said(self) -> str:
+    def said(self) -> tuple[str, ...]:
         """What the peer was told."""
-        return f"; said: {self['reply']}" if self["reply"] else ""
+        return (f"reply: {self['reply']}",) if self["reply"] else ()
 
     @property
     def operator(self) -> str:
@@ -208,7 +208,7 @@ def _fault(read: _Read) -> _Words:
 
 
 def _session_refused(read: _Read) -> _Words:
-    return f"connection to {read['service']} from {read['address']} refused{read.why}{read.said}"
+    return f"connection to {read['service']} from {read['address']} refused{read.why}", read.said
 
 
 def _session_closed(read: _Read) -> _Words:
@@ -230,7 +230,15 @@ def _login_accepted(read: _Read) -> _Words:
 
 
 def _login_refused(read: _Read) -> _Words:
-    return f"login of {read['login']} from {read['address']} refused{read.why}{read.said}"
+    return f"login of {read['login']} from {read['address']} refused{read.why}", read.said
+
+
+def _account_disabled(read: _Read) -> _Words:
+    return f"the account {read['login']} is disabled{read.operator}{read.why}"
+
+
+def _account_enabled(read: _Read) -> _Words:
+    return f"the account {read['login']} is enabled again{read.operator}{read.why}"
 
 
 def _cap_near(read: _Read) -> _Words:
@@ -242,16 +250,16 @@ def _cap_reached(read: _Read) -> _Words:
 
 
 def _command_refused(read: _Read) -> _Words:
-    return f"{read['command'] or 'a command'} refused{read.why}{read.said}"
+    return f"{read['command'] or 'unknown'} command refused{read.why}", read.said
 
 
 def _sender_refused(read: _Read) -> _Words:
-    return f"sender {mailbox(read['sender'])} refused{read.why}{read.said}"
+    return f"sender {mailbox(read['sender'])} refused{read.why}", read.said
 
 
 def _recipient_refused(read: _Read) -> _Words:
     sender = f", from {mailbox(read['sender'])}," if "sender" in read.event.fields else ""
-    return f"recipient {read['recipient']}{sender} refused{read.why}{read.said}"
+    return f"recipient {read['recipient']}{sender} refused{read.why}", read.said
 
 
 # Messages on their way in
@@ -259,7 +267,7 @@ def _recipient_refused(read: _Read) -> _Words:
 
 def _message_refused(read: _Read) -> _Words:
     when = " at its end" if read.event.queue_id else ""
-    return f"message from {mailbox(read['sender'])} to {read['recipients']} refused{when}{read.why}{read.said}"
+    return f"message from {mailbox(read['sender'])} to {read['recipients']} refused{when}{read.why}", read.said
 
 
 def _message_accepted(read: _Read) -> _Words:
@@ -446,6 +454,8 @@ _WORDS: Mapping[Kind, Callable[[_Read], _Words]] = {
     Kind.TLS_FAILED: _tls_failed,
     Kind.LOGIN_ACCEPTED: _login_accepted,
     Kind.LOGIN_REFUSED: _login_refused,
+    Kind.ACCOUNT_DISABLED: _account_disabled,
+    Kind.ACCOUNT_ENABLED: _account_enabled,
     Kind.CAP_NEAR: _cap_near,
     Kind.CAP_REACHED: _cap_reached,
     Kind.COMMAND_REFUSED: _command_refused,

@@ -83,8 +83,8 @@ TOLD = [
     ),
     (
         event(Kind.RECIPIENT_REFUSED, WHY, sender="", recipient="bob@example.net", reply="550 5.1.1 No"),
-        "recipient bob@example.net, from <>, refused: the reason; said: 550 5.1.1 No",
-        (),
+        "recipient bob@example.net, from <>, refused: the reason",
+        ("reply: 550 5.1.1 No",),
     ),
     (
         event(Kind.MESSAGE_CHECKED, WHY, disposition="accept", spf="pass example.net", dkim="none"),
