@@ -7,6 +7,8 @@ speak of.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import click
 
 from mta.cli.daemon import EX_CONFIG, EX_DATAERR, ask_daemon, fail, state_directory
-from mta.sendmail.exits import EX_OK
+from mta.sendmail.exits import EX_NOPERM, EX_OK
 from mta.sendmail.options import Options
 from mta.sendmail.place import CONFIG
 from mta.service.control import CommandRefused, ask, socket_path
@@ -60,10 +62,21 @@ def mailq(config: Path) -> int:
     return EX_OK
 
 
+def _ask(config: Path, command: str, **arguments: object) -> dict[str, Any]:
+    """Ask the daemon; most users may not."""
+    with contextlib.suppress(SettingsRefused, ValueError, FileNotFoundError):
+        path = socket_path(state_directory(str(config.absolute())))
+        try:
+            os.stat(path)
+        except PermissionError:
+            fail("only root and the user that the server runs as may look at the queue", EX_NOPERM)
+    return ask_daemon(config, command, **arguments)
+
+
 def _messages(config: Path) -> Iterator[Mapping[str, Any]]:
     after = ""
     while True:
-        answer = ask_daemon(config, "queue-list", after=after)
+        answer = _ask(config, "queue-list", after=after)
         yield from joined(answer)
         after = end_of(answer)
         if not after:
@@ -91,7 +104,7 @@ def retry(config: Path, filters: tuple[str, ...]) -> int:
         request = {"queue_ids": [text]} if letter == "I" else {_FILTERS[letter]: f"*{text}*"}
     after = ""
     while True:
-        answer = ask_daemon(config, "queue-act", act="retry", operator="sendmail -q", after=after, **request)
+        answer = _ask(config, "queue-act", act="retry", operator="sendmail -q", after=after, **request)
         after = end_of(answer)
         if not after:
             return EX_OK
