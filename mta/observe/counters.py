@@ -49,6 +49,8 @@ class Counters:
         self.tally = tally
         self.ended: dict[str, int] = {}
         """Sessions that are over, by service."""
+        self.findings: dict[str, int] = {}
+        """What the last daily check found, by severity; empty before the first."""
         self._troubled: dict[str, set[str]] = {trouble: set() for trouble, _ in _TROUBLES.values()}
 
     def __call__(self, event: Event) -> None:
@@ -111,6 +113,11 @@ class Counters:
             if isinstance(said, str) and (result := _RESULT.match(said)):
                 self.tally.add(metric.MAILAUTH_RESULTS, method, result[0])
 
+    def _looked(self, event: Event) -> None:
+        for severity in ("error", "warning", "note"):
+            found = event.fields.get(f"{severity}s")
+            self.findings[severity] = found if isinstance(found, int) else 0
+
     def _trouble(self, event: Event) -> None:
         trouble, begins = _TROUBLES[event.kind]
         place = str(event.fields.get("path", ""))
@@ -138,6 +145,7 @@ _COUNT: Mapping[Kind, Callable[[Counters, Event], None]] = {
     Kind.REPORT_QUEUED: _counting(metric.REPORTS),
     Kind.POLICY_SAID: Counters._judged,
     Kind.MESSAGE_CHECKED: Counters._checked,
+    Kind.CHECK_ENDED: Counters._looked,
     Kind.FAULT: _counting(metric.FAULTS),
     Kind.WORKER_DIED: _counting(metric.WORKERS_DIED),
     **dict.fromkeys(_OUTCOMES, Counters._attempted),

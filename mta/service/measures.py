@@ -57,6 +57,8 @@ class Measures:
             now[metric.SESSIONS_OPENED, (service,)] = count + self._counters.ended.get(service, 0)
         for trouble, places in self._counters.troubles().items():
             now[metric.TROUBLES, (trouble,)] = places
+        for severity, found in self._counters.findings.items():
+            now[metric.CHECK_FINDINGS, (severity,)] = found
         for kind, name in ((History, "history"), (Log, "log")):
             lost = [sink.lost for sink in self._journal.sinks if isinstance(sink, kind)]
             now[metric.EVENTS_LOST, (name,)] = sum(lost)

@@ -23,6 +23,7 @@ from mta.mail.queueid import shard_of
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.service.board import layout
+from mta.service.checkup import checkup_on
 from mta.service.children import Children
 from mta.service.control import Command, CommandRefused, ControlFactory, socket_path
 from mta.service.crew import Crew, OwnWorker, first_failure
@@ -104,7 +105,7 @@ class Parent(service.Service):
 
     def _end(self, _: object, failed: list[Failure]) -> None:
         """End a start that did not come to its end while startService ran; twistd has no way to be told."""
-        if failed:
+        if failed and self.running:
             assert failed[0].value is not None, "a Failure holds an exception"
             tell_cannot_start(failed[0].value)
             stopped = self._crew.stop()
@@ -130,6 +131,8 @@ class Parent(service.Service):
         rotation = rotation_on(self._reactor, pools.large, self._journal)
         self._rotation = KeyRotation(lambda: self._settings, rotation, self.reload, self._journal, self._reactor)
         self._rotation.start()
+        self._checkup = checkup_on(self._reactor, lambda: self._settings, pools.large, self._journal)
+        self._checkup.start()
         self._note_loaded()
         self._notifier = Notifier(self._systemd, self._reactor, self._watch.status, lambda: self._crew.answering)
         self._notifier.ready()
@@ -142,6 +145,7 @@ class Parent(service.Service):
         if self._control is not None:
             await defer.maybeDeferred(self._control.stopListening)
             self._rotation.stop()
+            self._checkup.stop()
         if self._scrapes is not None:
             await self._scrapes.stop()
         await self._crew.stop()

@@ -1,0 +1,142 @@
+"""Once a day the daemon looks at itself, as `mta check` does: what is wrong stands in the log before somebody notices.
+
+Left out are the checks that bind ports or connect to others; name servers are asked. A finding is an event,
+``check.found``, at the level of its severity, and ``check.ended`` has their numbers, which `mta_check_findings` shows.
+A check that does not end in time is told of and left behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from random import SystemRandom
+from typing import Any
+
+from twisted.internet import defer, interfaces
+from twisted.python.failure import Failure
+
+from mta.disk.port import RunInThread
+from mta.dns.cache import Cache
+from mta.dns.resolver import StubResolver
+from mta.dns.transport import Transport
+from mta.observe.event import Kind, Level
+from mta.observe.journal import Journal
+from mta.service.addresses import own_addresses
+from mta.service.check.checks import PATIENCE_SECONDS, Checking, blocking_checks, name_checks, unfinished
+from mta.service.check.finding import Finding, Severity, ranked
+from mta.service.check.names import NAMES
+from mta.service.check.server import server_of
+from mta.service.names import name_servers
+from mta.settings.sections import Settings
+
+FIRST_SECONDS = 300.0
+"""From the start to the first round: a restart has better things to do at once, and something to look at later."""
+ROUND_SECONDS = 86_400.0
+"""From the end of a round to the next."""
+NAMES_SECONDS = 300.0
+"""For all questions to name servers together."""
+
+_LEVELS = {Severity.ERROR: Level.ERROR, Severity.WARNING: Level.WARNING, Severity.NOTE: Level.INFO}
+
+
+class Checkup:
+    """Begins the rounds. `checks` and `names` are made anew for each; blocking ones go through `run`."""
+
+    def __init__(
+        self,
+        current: Callable[[], Settings],
+        checks: Callable[[Settings], Mapping[str, Checking]],
+        names: Callable[[Settings], Coroutine[Any, Any, list[Finding]]],
+        run: RunInThread,
+        journal: Journal,
+        clock: interfaces.IReactorTime,
+    ) -> None:
+        self._current = current
+        self._checks = checks
+        self._names = names
+        self._run = run
+        self._journal = journal
+        self._clock = clock
+        self._next: interfaces.IDelayedCall | None = None
+        self._round: defer.Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Have the first round come soon."""
+        self._next = self._clock.callLater(FIRST_SECONDS, self._begin)
+
+    def stop(self) -> None:
+        """End it; a check that is under way on a thread ends by itself."""
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+        if self._round is not None:
+            self._round.cancel()
+
+    def _begin(self) -> None:
+        self._round = defer.Deferred.fromCoroutine(self._look())
+        self._round.addCallbacks(self._ended, self._failed)
+
+    def _ended(self, _: None) -> None:
+        self._round = None
+        self._next = self._clock.callLater(ROUND_SECONDS, self._begin)
+
+    def _failed(self, failure: Failure) -> None:
+        if not isinstance(failure.value, defer.CancelledError):
+            assert failure.value is not None, "a Failure holds an exception"
+            self._journal.fault("daily check", failure.value)
+            self._ended(None)
+
+    async def _look(self) -> None:
+        settings, begin = self._current(), self._clock.seconds()
+        found: list[Finding] = []
+        for name, check in self._checks(settings).items():
+            found += await self._within(name, self._run(check), PATIENCE_SECONDS)
+        asking = defer.Deferred.fromCoroutine(self._names(settings))
+        found += await self._within(NAMES, asking, NAMES_SECONDS)
+        self._tell(found, self._clock.seconds() - begin)
+
+    async def _within(self, name: str, looking: defer.Deferred[list[Finding]], seconds: float) -> list[Finding]:
+        """Wait for a check; one that is late or has a bug is a finding of its own."""
+        try:
+            return await looking.addTimeout(seconds, self._clock)
+        except defer.TimeoutError:
+            return [unfinished(name, f"not within {seconds:g} s: something it looks at does not answer")]
+        except defer.CancelledError:
+            raise
+        except Exception as bug:
+            self._journal.fault(f"check of {name}", bug)
+            return [unfinished(name, f"a bug: {type(bug).__name__}: {bug}")]
+
+    def _tell(self, found: list[Finding], seconds: float) -> None:
+        for finding in ranked(found):
+            self._journal.note(
+                Kind.CHECK_FOUND,
+                finding.reason,
+                level=_LEVELS[finding.severity],
+                check=finding.check,
+                severity=finding.severity.value,
+                what=finding.what,
+                mend=finding.mend,
+            )
+        counts = {f"{each.value}s": sum(finding.severity is each for finding in found) for each in Severity}
+        self._journal.note(
+            Kind.CHECK_ENDED,
+            level=Level.NOTICE,
+            errors=counts["errors"],
+            warnings=counts["warnings"],
+            notes=counts["notes"],
+            seconds=seconds,
+        )
+
+
+def checkup_on(reactor: Any, current: Callable[[], Settings], run: RunInThread, journal: Journal) -> Checkup:
+    """Make one that looks at this machine, and asks the name servers of the settings."""
+
+    def checks(settings: Settings) -> Mapping[str, Checking]:
+        return blocking_checks(settings, server_of(settings.state), time.time)
+
+    async def names(settings: Settings) -> list[Finding]:
+        dns = settings.dns
+        transport = Transport(reactor, reactor, name_servers(dns), SystemRandom(), dns.timeout, dns.tries)
+        return await name_checks(StubResolver(transport, Cache(reactor.seconds)), settings, own_addresses())
+
+    return Checkup(current, checks, names, run, journal, reactor)
