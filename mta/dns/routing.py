@@ -319,7 +319,7 @@ class Router:
             addresses = _addresses(await _look_up(route.host, self._resolver), self._chance)
         else:
             addresses = _Addresses((address,))
-        name = f"the route of {route.domain}" if route.domain else "the smart host"
+        name = "the smart host" if route.domain in ("", EVERY_DOMAIN) else f"the route of {route.domain}"
         if addresses.all:
             login = Login(route.login, route.password) if route.login else None
             host = Host(
