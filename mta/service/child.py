@@ -1,17 +1,19 @@
 """A worker process from within: it does what the parent says over the link, and ends when the parent is gone.
 
 The parent's first command, ``start``, has all that it needs: its sockets by descriptor, and the form of the board. What
-keeps it from starting it answers with, and ends.
+keeps it from starting it answers with; the parent then ends the link.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet import defer, protocol
+from twisted.internet.error import ReactorNotRunning
 
 from mta.board.shared import Layout, SharedBoard
 from mta.service.children import LINK
@@ -64,7 +66,6 @@ class Child:
         try:
             self._process.carry(self._number, pools, board, sockets)
         except CANNOT_START as problem:
-            self._reactor.callLater(0, self._end)
             raise CommandRefused(str(problem)) from problem
         close(sockets)
         self._commands.update(self._process.commands())
@@ -84,5 +85,5 @@ class Child:
         return {}
 
     def _end(self) -> None:
-        if self._reactor.running:
+        with contextlib.suppress(ReactorNotRunning):  # a signal may have come first
             self._reactor.stop()

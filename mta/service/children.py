@@ -162,13 +162,18 @@ class _Child(protocol.ProcessProtocol):
         ]
         layout = self._children.board.layout
         board = {"workers": layout.workers, "shares": layout.shares, "tables": dict(layout.tables)}
-        return link.ask("start", sockets=sockets, board=board).addCallback(self._begun, link)
+        return link.ask("start", sockets=sockets, board=board).addCallbacks(self._begun, self._not_begun, (link,), errbackArgs=(link,))
 
     def _begun(self, answer: dict[str, Any], link: Link) -> None:
         self.ready = True
         self._children.names = answer["commands"]
         self._children.journal.note(Kind.WORKER_STARTED, level=Level.NOTICE, worker=self.number, pid=self._pid)
         self._look(link)
+
+    def _not_begun(self, failure: Failure, link: Link) -> Failure:
+        if link.transport is not None:
+            link.transport.loseConnection()  # which ends it
+        return failure
 
     def ask(self, command: str, /, **arguments: object) -> defer.Deferred[dict[str, Any]]:
         """Have it carry out a command; CommandRefused where it cannot be asked."""
@@ -200,8 +205,9 @@ class _Child(protocol.ProcessProtocol):
                 self._stopped.callback(None)
             return
         lived = self._reactor.seconds() - self._since
-        self._pause = FIRST_PAUSE if lived >= HEALTHY else min(2 * self._pause, LONGEST_PAUSE)
-        wait = 0.0 if ready and lived >= HEALTHY else self._pause
+        healthy = ready and lived >= HEALTHY
+        wait = 0.0 if healthy else self._pause
+        self._pause = FIRST_PAUSE if healthy else min(2 * self._pause, LONGEST_PAUSE)
         said = Reason(f"{_ended(reason)}; the next is started in {wait:g} s", "mta.service.children")
         self._children.journal.note(Kind.WORKER_DIED, said, level=Level.ALERT, worker=self.number)
         self._next = self._reactor.callLater(wait, self._again)

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.live.peers.process import NOBODY, Process, free_ports, own_program, unprivileged
+from mta.service.control import ask
+from tests.live.peers.process import NOBODY, Process, eventually, free_ports, own_program, unprivileged
 
 DOMAIN = "example.test"
 
@@ -70,10 +71,17 @@ class Daemon:
         return self.mta("reload", "--config", str(self.settings_file))
 
     def start(self) -> None:
-        """Start it and wait until both services answer."""
+        """Start it and wait until both services, and the operator's commands, are answered."""
         self.process = Process(twistd(self.settings_file), self.log, cwd="/", **unprivileged())
         self.process.wait_for_greeting(self.mx_port)
         self.process.wait_for_greeting(self.smtpd_port)
+        eventually(self._commanded, "a control socket that answers")
+
+    def _commanded(self) -> bool:
+        try:
+            return ask(f"{self.directory}/var/control.sock", "ping")["config"] == str(self.settings_file)
+        except OSError:
+            return False
 
     def kill(self) -> None:
         """End it as a power cut ends a process."""

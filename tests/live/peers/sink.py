@@ -23,6 +23,16 @@ class _Session(socketserver.StreamRequestHandler):
     server: Sink
 
     def handle(self) -> None:
+        with self.server.counting:
+            self.server.open += 1
+            self.server.most = max(self.server.most, self.server.open)
+        try:
+            self._converse()
+        finally:
+            with self.server.counting:
+                self.server.open -= 1
+
+    def _converse(self) -> None:
         reverse_path, forward_paths = b"", []
         self._say(b"220 sink.test ESMTP")
         while line := self.rfile.readline():
@@ -42,6 +52,7 @@ class _Session(socketserver.StreamRequestHandler):
                 content = self._content()
                 if content is None:
                     return
+                self.server.gate.wait(60)
                 self.server.received.append(Received(reverse_path, tuple(forward_paths), content))
                 self._say(b"250 2.0.0 kept")
             elif verb == b"QUIT":
@@ -65,7 +76,8 @@ class _Session(socketserver.StreamRequestHandler):
 class Sink(socketserver.ThreadingTCPServer):
     """Listens on 127.0.0.1 from construction on, on a free port unless one is given; `with` ends it.
 
-    `refusals` maps a forward-path to the reply that it gets instead of 250.
+    `refusals` maps a forward-path to the reply that it gets instead of 250. While `gate` is not set, the end of data is
+    not answered. `most` connections were open at once.
     """
 
     allow_reuse_address = True
@@ -76,6 +88,10 @@ class Sink(socketserver.ThreadingTCPServer):
         self.port: int = self.server_address[1]
         self.refusals = dict(refusals or {})
         self.received: list[Received] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.counting = threading.Lock()
+        self.open = self.most = 0
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def server_close(self) -> None:
