@@ -151,9 +151,8 @@ def list_(config: Path, limit: int | None, as_json: bool, queue_ids: tuple[str, 
             else:
                 _print(asked, text.listed(message, time.time()))
         if not shown and not as_json:
-            _print(
-                asked, ["Nothing in the queue fits." if queue_ids or any(filters.values()) else "The queue is empty."]
-            )
+            empty = not queue_ids and not any(filters.values())
+            click.echo("The queue is empty." if empty else "Nothing in the queue fits.", err=True)
 
 
 def _messages(asked: Desk, wanted: Mapping[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:

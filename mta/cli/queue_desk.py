@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from mta.mail.reason import Reason
     from mta.observe.journal import Journal
-    from mta.relay.settler import Settler
     from mta.settings.sections import Settings
     from mta.spool.port import QueuedMessage, QueuedRecipient
     from mta.spool.stopped import StoppedSpool
@@ -141,15 +140,42 @@ class Desk:
             spool = self._spool = StoppedSpool(f"{self._state}/spool", PosixDisk(), self._turns)
             self._stack.callback(lambda: self._turns.result(spool.close()))
             journal = self._stack.enter_context(_journal(settings))
-            self._acts = QueueActs(spool, _Alone(_settler(settings, spool, journal)), journal, self._turns).act
+            self._acts = QueueActs(spool, _Alone(settings, spool, journal), journal, self._turns).act
         return self._acts
 
 
 class _Alone:
-    """In place of a relay: nothing is tried now."""
+    """In place of a relay: nothing is tried now, and reports wait for the next start."""
 
-    def __init__(self, settler: Settler) -> None:
-        self._settler = settler
+    def __init__(self, settings: Settings, spool: StoppedSpool, journal: Journal) -> None:
+        from twisted.internet.task import Clock
+
+        from mta.dns.routing import destination
+        from mta.relay.bounce import Bouncer
+        from mta.relay.settler import Settler
+        from mta.settings.expansion import look_up
+
+        self._spool = spool
+        self._shard = 0
+        chance = SystemRandom()
+        bouncer = Bouncer(
+            settings.hostname,
+            lambda: self._shard,
+            chance,
+            lambda mailbox: look_up(settings.directory, mailbox, lambda other: destination(other, settings.relay))[1],
+            lambda: settings.queue.lifetime,
+        )
+        self._settler = Settler(
+            spool,
+            bouncer,
+            lambda: settings.queue,
+            journal,
+            Clock(),
+            chance,
+            lambda destinations: False,
+            lambda message: None,
+            lambda due: None,
+        )
 
     def withdraw(self, message: QueuedMessage) -> frozenset[int]:
         return frozenset()
@@ -158,6 +184,8 @@ class _Alone:
         return None
 
     async def give_up(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], reason: Reason) -> None:
+        # a report is stored beside what it is about, and its id names that shard
+        self._shard = self._spool.shard_of(message.queue_id)
         await self._settler.give_up(message, recipients, reason)
 
 
@@ -179,35 +207,6 @@ def _journal(settings: Settings) -> Iterator[Journal]:
     finally:
         if history is not None:
             history.close()
-
-
-def _settler(settings: Settings, spool: StoppedSpool, journal: Journal) -> Settler:
-    from twisted.internet.task import Clock
-
-    from mta.dns.routing import destination
-    from mta.relay.bounce import Bouncer
-    from mta.relay.settler import Settler
-    from mta.settings.expansion import look_up
-
-    chance = SystemRandom()
-    bouncer = Bouncer(
-        settings.hostname,
-        lambda: spool.shard,
-        chance,
-        lambda mailbox: look_up(settings.directory, mailbox, lambda other: destination(other, settings.relay))[1],
-        lambda: settings.queue.lifetime,
-    )
-    return Settler(
-        spool,
-        bouncer,
-        lambda: settings.queue,
-        journal,
-        Clock(),
-        chance,
-        lambda destinations: False,
-        lambda message: None,
-        lambda due: None,
-    )
 
 
 class Turns:

@@ -38,10 +38,9 @@ class StoppedSpool:
         """The directories of the shards."""
         return [spool.path for spool in self._shards]
 
-    @property
-    def shard(self) -> int:
-        """The number of the first shard."""
-        return self._shards[0].shard
+    def shard_of(self, queue_id: str) -> int:
+        """The number of the shard that has a message, or of the first."""
+        return (self._that_has(queue_id) or self._shards[0]).shard
 
     def get(self, queue_id: str) -> QueuedMessage | None:
         """See `mta.spool.port.Spool`."""

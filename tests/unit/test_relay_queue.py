@@ -22,10 +22,10 @@ from mta.settings.expansion import LOCAL, Addressed
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
 from mta.smtp.address import Mailbox
-from mta.spool.port import Message, Origin, QueuedMessage, QueuedRecipient, SpoolSuspect, State
+from mta.spool.port import Message, Origin, QueuedMessage, QueuedRecipient, Retry, SpoolSuspect, State
 from tests.doubles.journal import RecordingJournal
 from tests.doubles.spool import ModelSpool
-from tests.doubles.sync import result
+from tests.doubles.sync import failure, result
 
 NET = "example.net"
 ALICE = Mailbox("alice", "example.test")
@@ -667,3 +667,107 @@ def test_two_workers_share_the_connections_to_a_destination() -> None:
     first.remote.held[1].callback(None)
     clock.pump([ASK_AGAIN] * 4)
     assert len(second.remote.attempts) == 2
+
+
+# The operator's hand
+
+
+def message_of(relay: Relay, queue_id: str) -> QueuedMessage:
+    """Read a message as the operator's commands do."""
+    found = relay.spool.get(queue_id)
+    assert found is not None
+    return found
+
+
+def waiting_behind_another() -> tuple[Relay, str]:
+    """A message in memory that waits for its turn, behind one that is being tried."""
+    relay = Relay(width=1)
+    relay.remote.held = []
+    relay.accept("first@example.net")
+    queue_id = relay.accept("bob@example.net")
+    assert len(relay.remote.attempts) == 1
+    return relay, queue_id
+
+
+def test_what_is_withdrawn_has_no_turn() -> None:
+    """A job that waits in memory is forgotten: what the operator held meanwhile is not delivered."""
+    relay, queue_id = waiting_behind_another()
+    message = message_of(relay, queue_id)
+    assert relay.queue.withdraw(message) == frozenset()
+    result(relay.spool.record(queue_id, [Retry(0, 0.0, Reason("held"), counted=False, state=State.HELD)]))
+    relay.queue.give_back(queue_id)
+    relay.remote.held[0].callback(None)  # type: ignore[index]
+    relay.clock.advance(120)
+    assert [attempt[0] for attempt in relay.remote.attempts].count(queue_id) == 0
+    assert message_of(relay, queue_id).recipients[0].state is State.HELD
+
+
+def test_what_is_given_back_is_tried() -> None:
+    """After the operator's act the relay looks into the spool, and what is due is delivered, once."""
+    relay, queue_id = waiting_behind_another()
+    relay.queue.withdraw(message_of(relay, queue_id))
+    relay.queue.give_back(queue_id)
+    relay.clock.advance(0)
+    relay.remote.held[0].callback(None)  # type: ignore[index]
+    relay.remote.held[1].callback(None)  # type: ignore[index]
+    assert [attempt[0] for attempt in relay.remote.attempts].count(queue_id) == 1
+    assert relay.spool.get(queue_id) is None
+
+
+def test_what_is_withdrawn_is_not_read_again() -> None:
+    """While the operator's change is being recorded, a look into the spool passes the message over."""
+    relay = Relay()
+    relay.queue.start()
+    relay.clock.advance(0)
+    queue_id = relay.accept("bob@example.net", active=False, hand_over=False)
+    relay.queue.withdraw(message_of(relay, queue_id))
+    relay.clock.advance(120)
+    assert relay.remote.attempts == []
+    relay.queue.give_back(queue_id)
+    relay.clock.advance(0)
+    assert len(relay.remote.attempts) == 1
+
+
+def test_what_is_being_tried_cannot_be_had() -> None:
+    """The recipients of an attempt that is under way are busy, others of the message are not."""
+    relay = Relay()
+    relay.remote.held = []
+    queue_id = relay.accept("bob@example.net", "carol@example.org", active=False)
+    relay.queue.withdraw(message_of(relay, queue_id))
+    relay.queue.give_back(queue_id)
+    busy = relay.queue.withdraw(message_of(relay, queue_id))
+    assert busy == {0, 1}
+    relay.queue.give_back(queue_id)
+
+
+def test_what_the_operator_gives_up_is_reported() -> None:
+    """It ends with one report to the sender that says his reason, in one record, and each recipient is an event."""
+    relay = Relay()
+    queue_id = relay.accept("bob@example.net", "carol@example.org", active=False, hand_over=False)
+    message = message_of(relay, queue_id)
+    relay.queue.withdraw(message)
+    reason = Reason("returned by the operator: no more", "mta queue bounce")
+    result(defer.ensureDeferred(relay.queue.give_up(message, message.recipients, reason)))
+    relay.queue.give_back(queue_id)
+    assert relay.spool.get(queue_id) is None
+    failed = [event for event in relay.journal.events if event.kind is Kind.RECIPIENT_FAILED]
+    assert [(event.fields["recipient"], event.fields["status"]) for event in failed] == [
+        ("bob@example.net", "5.0.0"),
+        ("carol@example.org", "5.0.0"),
+    ]
+    assert {event.reason for event in failed} == {reason}
+    [report] = [event for event in relay.journal.events if event.kind is Kind.REPORT_QUEUED]
+    assert {event.fields["report"] for event in failed} == {report.queue_id}
+    assert [names for _, names in relay.local.attempts] == [["alice@example.test"]]
+
+
+def test_what_cannot_be_recorded_is_not_given_up() -> None:
+    """A full disk fails the act; nothing is told to anybody, and the message stays."""
+    relay = Relay()
+    queue_id = relay.accept("bob@example.net", active=False, hand_over=False)
+    message = message_of(relay, queue_id)
+    relay.spool.fault = OSError(28, "No space left on device")
+    giving_up = defer.ensureDeferred(relay.queue.give_up(message, message.recipients, Reason("no more")))
+    assert isinstance(failure(giving_up), OSError)
+    assert [event.kind for event in relay.journal.events] == []
+    assert relay.spool.get(queue_id) is not None
