@@ -128,9 +128,7 @@ class ExplainCommands:
 
     # What is in force
 
-    def _in_force(
-        self, service: str, address: str, login: str, places: Sequence[Place], size: int
-    ) -> dict[str, Any]:
+    def _in_force(self, service: str, address: str, login: str, places: Sequence[Place], size: int) -> dict[str, Any]:
         settings = self.settings()
         limits = [*self._of_connections(service, address), *_of_session(settings, places)]
         limits += _of_rates(settings, service, login)
