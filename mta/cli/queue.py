@@ -27,8 +27,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _IDS_TOGETHER = 1000
 """Queue ids in one request; one may have 64 KiB."""
-_CONFIRMED_FROM = 2
-"""Messages that were named one by one, up to below which nothing is asked."""
 
 _DONE = {
     "retry": "due now",
@@ -267,9 +265,7 @@ def _carry_out(config: Path, act: str, options: dict[str, Any]) -> None:
         done = dict.fromkeys(("acted", "recipients", "busy", "failed"), 0)
         errors: list[str] = []
         known: set[str] = set()
-        total = len(queue_ids)
-        if len(queue_ids) < _CONFIRMED_FROM:
-            total = _counted(asked, wanted, queue_ids, act, yes, as_json) if filtered or everything else total
+        total = len(queue_ids) or _counted(asked, wanted, act, yes)
         bar = click.progressbar(length=total, label=act, file=sys.stderr, hidden=total < 1000)
         with bar:
             for request in _requests(wanted, queue_ids):
@@ -301,13 +297,15 @@ def _requests(wanted: Mapping[str, Any], queue_ids: tuple[str, ...]) -> Iterator
         yield {**wanted, "queue_ids": list(queue_ids[at : at + _IDS_TOGETHER])}
 
 
-def _counted(
-    asked: Desk, wanted: Mapping[str, Any], queue_ids: tuple[str, ...], act: str, yes: bool, as_json: bool
-) -> int:
+def on_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
+def _counted(asked: Desk, wanted: Mapping[str, Any], act: str, yes: bool) -> int:
     """Count what a bulk act would concern, and ask on a terminal whether it is meant; returns the messages."""
-    some = {"queue_ids": list(queue_ids)} if queue_ids else {}
-    count = asked.ask("queue-count", **wanted, **some)
-    if count["messages"] and not yes and not as_json and sys.stdin.isatty():
+    count = asked.ask("queue-count", **wanted)
+    if count["messages"] and not yes and on_terminal():
         many = f"{text.amount(count['recipients'], 'recipient')} of {text.amount(count['messages'], 'message')}"
         click.confirm(_ASKED[act].format(many), abort=True)
     return int(count["messages"])
