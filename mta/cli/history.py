@@ -108,9 +108,16 @@ class Past:
         self._tell_unread()
 
     def follow(
-        self, since: float, until: Callable[[], bool], pause: Callable[[float], object] = time.sleep
+        self,
+        since: float,
+        until: Callable[[], bool],
+        every: float = LOOK_EVERY,
+        pause: Callable[[float], object] = time.sleep,
     ) -> Iterator[Event]:
-        """Give the events from wall time `since` on as they come, in order, until `until` says that it is enough."""
+        """Give the events from wall time `since` on as they come, until `until` says that it is enough.
+
+        It looks `every` so many seconds.
+        """
         seen: set[tuple[float, str, str, str]] = set()
         latest = since
         while True:
@@ -123,7 +130,7 @@ class Past:
                 yield event
             if until():
                 return
-            pause(LOOK_EVERY)
+            pause(every)
 
     def _unreadable(self, error: OSError) -> NoReturn:
         fail(f"the history in {self.directory} cannot be read: {error.strerror}", EX_NOINPUT)

@@ -52,12 +52,15 @@ class Page:
             words = click.style(line[kept:], fg=_COLOURS.get(mood), dim=faint or None)
             click.echo(line[:kept] + words)
 
-    def told(self, lead: str, told: Told) -> None:
-        """Print an event behind `lead`, what decided it, and the lines below."""
-        source = f" [{told.source}]" if told.source else ""
+    def told(self, lead: str, told: Told, *, detailed: bool = True) -> None:
+        """Print an event behind `lead` with what decided it; `detailed`: and the lines below."""
+        quotes = detailed and " said: " in told.source  # what a host said stands on a line of its own
+        source = f" [{told.source}]" if told.source and not quotes else ""
         self.line(lead, told.text + source, told.mood)
+        if not detailed:
+            return
         narrow = self._columns is not None and self._columns < NARROW
-        for below in told.below:
+        for below in (told.source, *told.below) if quotes else told.below:
             self.line("    " if narrow else " " * len(lead), below, faint=True)
 
     def event(self, event: Event) -> None:

@@ -258,7 +258,7 @@ class View:
             for event in self._past.follow(since, lambda: story is not None and story.ended):
                 if json_line(event) in self._shown:
                     continue
-                if not ids & {event.queue_id, event.session} and text not in _mentioned(event):
+                if not ids & {event.queue_id, event.session} and text not in mentioned(event):
                     continue
                 ids |= {event.queue_id} - {""}
                 if story is not None and event.queue_id == story.queue_id:
@@ -280,7 +280,8 @@ def address_of(what: str) -> str:
         return what.strip()
 
 
-def _mentioned(event: Event) -> Iterator[str]:
+def mentioned(event: Event) -> Iterator[str]:
+    """The texts that an event may be found by."""
     for value in event.fields.values():
         if isinstance(value, str):
             yield from map(key, [value, *value.split(" ")] if len(value) < 1000 else [value])

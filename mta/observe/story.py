@@ -25,7 +25,7 @@ from datetime import tzinfo
 
 from mta.observe.event import Event, Kind
 from mta.observe.log import harmless
-from mta.observe.telling import Mood, mailbox, tell
+from mta.observe.telling import Mood, tell_next_attempt, way
 
 
 class State(enum.Enum):
@@ -164,7 +164,7 @@ class Story:
             return "on its way in"
         words = [f"{number} {state.value}" if counted.total() > 1 else state.value for state, number in counted.items()]
         last = [event for state, event in self.states.values() if state in counted]
-        if len(counted) > 1 or not last:
+        if counted.total() > 1 or not last:
             return ", ".join(words)
         return harmless(words[0] + _why(next(iter(counted)), last[-1], zone))
 
@@ -201,10 +201,18 @@ def with_session(story: Story, of_session: Sequence[Event]) -> list[Event]:
         foreign = event.fields.get("sender", story.sender) != story.sender
         if not event.queue_id and not foreign and (general or since <= event.time <= last):
             kept.append(event)
-    return sorted([*kept, *story.events], key=lambda event: event.time)
+    accepted = next((event.time for event in story.events if event.kind is Kind.MESSAGE_ACCEPTED), 0.0)
+
+    def place(event: Event) -> tuple[float, bool]:
+        # The relay has a message before its acceptance is noted, by some microseconds
+        by_relay = event.kind in _BY_RELAY and event.time < accepted
+        return (accepted, True) if by_relay else (event.time, False)
+
+    return sorted([*kept, *story.events], key=place)
 
 
 _OF_SESSION = {Kind.SESSION_REFUSED, Kind.SESSION_CLOSED, Kind.LOGIN_ACCEPTED, Kind.LOGIN_REFUSED, Kind.TLS_FAILED}
+_BY_RELAY = {Kind.ROUTE_FOUND, Kind.ATTEMPT_STARTED, *_OF_RECIPIENT}
 _STAGES_OF_SESSION = {"connect", "helo", "auth"}
 
 
@@ -219,10 +227,9 @@ def _first_state(event: Event) -> State:
 
 
 def _why(state: State, event: Event, zone: tzinfo | None) -> str:
-    told = tell(event, zone)
     reason = f": {event.reason.text}" if event.reason is not None else ""
     if state is State.WAITS:
-        return f"{reason}; {told.below[0]}" if told.below else reason
+        return f", {tell_next_attempt(event, zone)}{reason}"
     if state is State.REFUSED:
         return f"{reason} ({event.fields.get('reply', '')})"
     return reason
@@ -230,6 +237,4 @@ def _why(state: State, event: Event, zone: tzinfo | None) -> str:
 
 def addresses(story: Story) -> str:
     """``alice@example.org > bob@example.net``: from whom to whom, with no more than three named."""
-    named = ", ".join(story.recipients[:3]) or "nobody"
-    more = f" and {len(story.recipients) - 3} more" if len(story.recipients) > 3 else ""
-    return harmless(f"{mailbox(story.sender)} > {named}{more}")
+    return harmless(way(story.sender, story.recipients))

@@ -8,7 +8,7 @@ cursor. Times inside a line are given in the zone of the reader.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
@@ -41,7 +41,13 @@ def tell(event: Event, zone: tzinfo | None = None) -> Told:
     words = _WORDS.get(event.kind, _plainly)(_Read(event, zone))
     text, below = words if isinstance(words, tuple) else (words, ())
     source = event.reason.source if event.reason is not None else ""
+    source = "" if source == event.fields.get("about") else source  # which the words have named
     return Told(harmless(text), harmless(source), _mood(event), tuple(map(harmless, below)))
+
+
+def tell_next_attempt(event: Event, zone: tzinfo | None = None) -> str:
+    """Say when what was deferred is tried again: ``next attempt 20:25:00 (10 min later)``."""
+    return _next_attempt(_Read(event, zone))
 
 
 def tell_beginning(event: Event, zone: tzinfo | None = None) -> tuple[float, Told] | None:
@@ -91,6 +97,13 @@ def octets(size: float) -> str:
 def mailbox(text: str) -> str:
     """An address as people read it; the empty reverse-path is ``<>``."""
     return text or "<>"
+
+
+def way(sender: str, recipients: Sequence[str]) -> str:
+    """From whom to whom, with no more than three named: ``alice@example.org > bob@example.net``."""
+    named = ", ".join(recipients[:3]) or "nobody"
+    more = f" and {len(recipients) - 3} more" if len(recipients) > 3 else ""
+    return f"{mailbox(sender)} > {named}{more}"
 
 
 def count(number: object, one: str, many: str = "") -> str:
@@ -234,11 +247,13 @@ def _login_refused(read: _Read) -> _Words:
 
 
 def _account_disabled(read: _Read) -> _Words:
-    return f"the account {read['login']} is disabled{read.operator}{read.why}"
+    did = f"{count(read.number('sessions'), 'session')} ended, {count(read.number('messages'), 'message')} held"
+    return f"the account {read['login']} is disabled{read.operator}, {did}{read.why}"
 
 
 def _account_enabled(read: _Read) -> _Words:
-    return f"the account {read['login']} is enabled again{read.operator}{read.why}"
+    did = f"{count(read.number('messages'), 'message')} released"
+    return f"the account {read['login']} is enabled again{read.operator}, {did}{read.why}"
 
 
 def _cap_near(read: _Read) -> _Words:
@@ -281,7 +296,8 @@ def _message_accepted(read: _Read) -> _Words:
         below.append(f"{read['recipients']} leads to {read['expanded'].replace(' ', ', ')}{by}")
     if read["allowed"]:
         below.append(f"allowed: {read['allowed']}")
-    return f"accepted, synced {read.moment}, {shared}{read.why}", tuple(below)
+    from_to = way(read["sender"], read["recipients"].split())
+    return f"accepted {from_to}, synced {read.moment}, {shared}{read.why}", tuple(below)
 
 
 def _message_checked(read: _Read) -> _Words:
@@ -325,13 +341,18 @@ def _recipient_delivered(read: _Read) -> _Words:
 
 
 def _recipient_deferred(read: _Read) -> _Words:
-    seconds = read.number("next")
-    tried = count(read.number("attempts"), "attempt")
-    rule = f"after {tried}; the wait doubles each time" if read.number("attempts") else "not counted as an attempt"
-    below = [f"next attempt {read.at(seconds)}, {duration(seconds)} later ({rule})"]
+    attempts = read.number("attempts")
+    below = ["not counted as an attempt, since the cause is ours"]
+    if attempts:
+        below = [f"after {count(attempts, 'attempt')}; each wait is about twice the last, up to [queue] longest_retry"]
     if read["report"]:
         below.append(f"the sender is told of the delay by report {read['report']}")
-    return f"not delivered yet to {read['recipient']}{read.why}", tuple(below)
+    return f"not delivered yet to {read['recipient']}, {_next_attempt(read)}{read.why}", tuple(below)
+
+
+def _next_attempt(read: _Read) -> str:
+    seconds = read.number("next")
+    return f"next attempt {read.at(seconds)} ({duration(seconds)} later)"
 
 
 def _recipient_failed(read: _Read) -> _Words:
@@ -371,7 +392,9 @@ def _route_found(read: _Read) -> _Words:
 
 
 def _report_queued(read: _Read) -> _Words:
-    return f"report to {mailbox(read['recipient'])} about message {read['about']}{read.why}"
+    reason = read.event.reason
+    what = reason.text if reason is not None else "about"
+    return f"report to {mailbox(read['recipient'])} {what}, message {read['about']}"
 
 
 # Disks and files

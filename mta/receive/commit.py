@@ -32,7 +32,7 @@ from mta.maildir.store import Delivery, MaildirStore
 from mta.message.delivery import for_mailbox
 from mta.observe.journal import Journal
 from mta.settings.directory import Account
-from mta.settings.expansion import Addressed
+from mta.settings.expansion import LOCAL, Addressed
 from mta.spool.port import Message, Origin, Spool, StagedContent
 
 
@@ -147,7 +147,8 @@ def destined(message: Message) -> Reason:
     """Say what a message waits for in the spool."""
     if message.held is not None:
         return Reason(f"held: {message.held.text}", message.held.source)
-    return Reason(f"queued for {', '.join(sorted(set(message.destinations))[:10])}")
+    names = sorted({"mailboxes here" if each == LOCAL else each for each in message.destinations})
+    return Reason(f"queued for {', '.join(names[:10])}")
 
 
 def _in_maildir(batch: int, account: Account, path: str) -> Committed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -63,8 +64,7 @@ def test_why_it_waits_stands_in_one_line() -> None:
     """The reason and the next attempt of what waits, the reply of what was refused."""
     waits = story(accepted(copies=1), event(Kind.RECIPIENT_DEFERRED, 1, "busy", recipient="b@y", attempts=1, next=60))
     assert waits.outcome(UTC) == (
-        "waits for another attempt: busy; "
-        "next attempt 20:16:01, 1 min later (after 1 attempt; the wait doubles each time)"
+        "waits for another attempt, next attempt 20:16:01 (1 min later): busy"
     )
     refused = story(event(Kind.MESSAGE_REFUSED, 0, "spam\x1b", sender="", recipients="b@y", reply="550 no"))
     assert refused.outcome() == "refused: spam\\u{1b} (550 no)"
@@ -117,3 +117,20 @@ def test_of_its_session_a_message_has_what_is_not_anothers() -> None:
     own = [each for each in session if each.queue_id == "q2"] + [event(Kind.RECIPIENT_DELIVERED, 7, queue_id="q2", n=9)]
     whole = with_session(story(*own), session)
     assert [each.fields["n"] for each in whole] == [1, 4, 5, 6, 8, 9]
+
+
+def test_what_another_sender_of_the_session_was_refused_is_not_told() -> None:
+    """A transaction that came to nothing before, from another sender, has nothing to do with the message."""
+    session = [
+        event(Kind.RECIPIENT_REFUSED, 0, session="s", queue_id="", sender="eve@x", n=1),
+        event(Kind.RECIPIENT_REFUSED, 1, session="s", queue_id="", sender="alice@x", n=2),
+        accepted(n=3),
+    ]
+    session[2] = replace(session[2], time=WALL + 2, session="s")
+    assert [each.fields["n"] for each in with_session(story(session[2]), session)] == [2, 3]
+
+
+def test_the_relay_comes_after_the_acceptance() -> None:
+    """What the relay did while the acceptance was being noted stands behind it."""
+    route = event(Kind.ROUTE_FOUND, -0.00001, n=1)
+    assert [each.fields["n"] for each in with_session(story(route, accepted(n=2)), [])] == [2, 1]

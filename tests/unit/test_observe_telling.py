@@ -37,32 +37,33 @@ TOLD = [
             Reason("queued for example.net", ""),
             batch=37,
             place="spool",
+            sender="",
             recipients="team@example.org",
             expanded="alice@example.org bob@example.net",
             aliases="etc/domains/example.org/aliases:3",
             allowed="anybody may",
         ),
-        "accepted, synced 20:15:00.123, batch of 37: queued for example.net",
+        "accepted <> > team@example.org, synced 20:15:00.123, batch of 37: queued for example.net",
         (
             "team@example.org leads to alice@example.org, bob@example.net (by etc/domains/example.org/aliases:3)",
             "allowed: anybody may",
         ),
     ),
     (
-        event(Kind.MESSAGE_ACCEPTED, WHY, batch=1, place="maildir", path="/m/new/1.q.mta"),
-        "accepted, synced 20:15:00.123, alone: the reason",
+        event(Kind.MESSAGE_ACCEPTED, WHY, sender="a@x", recipients="b@y c@y d@y e@y", batch=1, path="/m/new/1.q.mta"),
+        "accepted a@x > b@y, c@y, d@y and 1 more, synced 20:15:00.123, alone: the reason",
         ("file: /m/new/1.q.mta",),
     ),
     (
         event(Kind.RECIPIENT_DEFERRED, WHY, recipient="bob@example.net", attempts=2, next=600),
-        "not delivered yet to bob@example.net: the reason",
-        ("next attempt 20:25:00, 10 min later (after 2 attempts; the wait doubles each time)",),
+        "not delivered yet to bob@example.net, next attempt 20:25:00 (10 min later): the reason",
+        ("after 2 attempts; each wait is about twice the last, up to [queue] longest_retry",),
     ),
     (
         event(Kind.RECIPIENT_DEFERRED, WHY, recipient="bob@example.net", attempts=0, next=14400, report="0abc"),
-        "not delivered yet to bob@example.net: the reason",
+        "not delivered yet to bob@example.net, next attempt Sun 23 Nov 00:15:00 (4 h later): the reason",
         (
-            "next attempt Sun 23 Nov 00:15:00, 4 h later (not counted as an attempt)",
+            "not counted as an attempt, since the cause is ours",
             "the sender is told of the delay by report 0abc",
         ),
     ),
@@ -112,8 +113,8 @@ TOLD = [
         ("  in f", "    x()"),
     ),
     (
-        event(Kind.REPORT_QUEUED, WHY, recipient="alice@example.org", about="0abc"),
-        "report to alice@example.org about message 0abc: the reason",
+        event(Kind.REPORT_QUEUED, Reason("about a failure", "0abc"), recipient="alice@example.org", about="0abc"),
+        "report to alice@example.org about a failure, message 0abc",
         (),
     ),
 ]
@@ -129,7 +130,7 @@ def test_words(told: Event, text: str, below: tuple[str, ...]) -> None:
 def test_times_are_of_the_readers_zone() -> None:
     """A time in the words is of the zone that is given."""
     accepted = event(Kind.MESSAGE_ACCEPTED, batch=1)
-    assert tell(accepted, timezone(timedelta(hours=-5))).text == "accepted, synced 15:15:00.123, alone"
+    assert tell(accepted, timezone(timedelta(hours=-5))).text == "accepted <> > nobody, synced 15:15:00.123, alone"
 
 
 def test_nothing_from_outside_reaches_a_terminal_as_it_came() -> None:
