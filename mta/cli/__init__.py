@@ -17,6 +17,7 @@ from mta import __version__
 COMMANDS = {
     "check": "mta.cli.check:check",
     "dkim": "mta.cli.dkim:dkim",
+    "explain": "mta.cli.explain:explain",
     "init": "mta.cli.init:init",
     "log": "mta.cli.log:log",
     "policy": "mta.cli.policy:policy",
