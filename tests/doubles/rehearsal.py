@@ -286,7 +286,8 @@ class World:
             utf8 = not all(each.isascii() for each in (sender, *recipients)) and "SMTPUTF8" in offered
             if not say(f"MAIL FROM:<{sender}>{parameters}{' SMTPUTF8' if utf8 else ''}".encode()):
                 return
-            if any([say(f"RCPT TO:<{each}>".encode()) for each in recipients]) and say(b"DATA"):
+            accepted = [say(f"RCPT TO:<{each}>".encode()) for each in recipients]
+            if any(accepted) and say(b"DATA"):
                 lines = content.split(b"\r\n")
                 say(b"\r\n".join(b"." + line if line.startswith(b".") else line for line in lines) + b".")
 
