@@ -7,8 +7,10 @@ read. A mistake in the command line is 2 too, as everywhere, and is told on stan
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,8 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 _WELL_KNOWN = "gmail.com"
 """Whose MX hosts are connected to, to see whether port 25 is open."""
 _MX_HOSTS = 2
+_PATIENCE = {"names": 180.0, "ports": 120.0}
+"""Seconds for the checks that ask many, one after the other; for others see `mta.service.check.checks`."""
 
 _EXAMPLES = """\b
 Examples:
@@ -119,18 +123,26 @@ def _run(checks: Mapping[str, Callable[[], list[Finding]]], only: tuple[str, ...
     unknown = [name for name in only if name not in checks]
     if unknown:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(sorted(checks))}", param_hint="--only")
+    chosen = {name: run for name, run in checks.items() if not only or name in only}
     found: list[Finding] = []
-    for name, run in checks.items():
-        if not only or name in only:
-            found += bounded(name, run)
+    with _progress(list(chosen)) as names:
+        for name in names:
+            found += bounded(name, chosen[name])
     return found
 
 
-def bounded(name: str, run: Callable[[], list[Finding]], seconds: float | None = None) -> list[Finding]:
+def _progress(names: list[str]) -> AbstractContextManager[Iterable[str]]:
+    """Show on a terminal what is being looked at."""
+    if not sys.stderr.isatty():
+        return nullcontext(names)
+    return click.progressbar(names, label="Looking at", item_show_func=lambda name: name, file=sys.stderr)
+
+
+def bounded(name: str, run: Callable[[], list[Finding]], patience: float = 0.0) -> list[Finding]:
     """Run one check; what does not end in time is left behind, and said. A bug of ours costs this check alone."""
     from mta.service.check.checks import PATIENCE_SECONDS, unfinished
 
-    patience = PATIENCE_SECONDS if seconds is None else seconds
+    patience = patience or _PATIENCE.get(name, PATIENCE_SECONDS)
     out: list[Finding] = []
     bugs: list[Exception] = []
 
@@ -150,12 +162,14 @@ def bounded(name: str, run: Callable[[], list[Finding]], seconds: float | None =
     return out
 
 
-def _runs(settings: Settings) -> bool:
-    """Whether our daemon answers."""
+def _runs(settings: Settings) -> bool | None:
+    """Whether our daemon answers; None where we may not ask."""
     from mta.service.control import CommandRefused, ask, socket_path
 
     try:
         ask(socket_path(settings.state), "ping")
+    except PermissionError:
+        return None
     except (OSError, ValueError):
         return False
     except CommandRefused:

@@ -22,7 +22,15 @@ from mta.dns.transport import Transport
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.service.addresses import own_addresses
-from mta.service.check.checks import PATIENCE_SECONDS, Checking, blocking_checks, name_checks, unfinished
+from mta.service.check.checks import (
+    CONFIGURATION,
+    PATIENCE_SECONDS,
+    Checking,
+    blocking_checks,
+    check_configuration,
+    name_checks,
+    unfinished,
+)
 from mta.service.check.finding import Finding, Severity, ranked
 from mta.service.check.names import NAMES
 from mta.service.check.server import server_of
@@ -132,7 +140,8 @@ def checkup_on(reactor: Any, current: Callable[[], Settings], run: RunInThread, 
     """Make one that looks at this machine, and asks the name servers of the settings."""
 
     def checks(settings: Settings) -> Mapping[str, Checking]:
-        return blocking_checks(settings, server_of(settings.state), time.time)
+        on_disk = {CONFIGURATION: lambda: check_configuration(settings.path)}
+        return {**on_disk, **blocking_checks(settings, server_of(settings.state), time.time)}
 
     async def names(settings: Settings) -> list[Finding]:
         dns = settings.dns

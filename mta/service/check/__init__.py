@@ -6,7 +6,7 @@ None of them changes anything, but for a few octets that `disk` writes and remov
 =================  ==============================================================================  ======  ==========
 check              looks at                                                                        daily   network
 =================  ==============================================================================  ======  ==========
-configuration      whether it can be read, and what is wrong in which line                         no      no
+configuration      whether it can be read, and what is wrong in which line                         yes     no
 files              owners and modes of settings, keys, passwords and state                         yes     no
 maildirs           whether the server can deliver into the Maildirs, and who else can read them     yes     no
 ports              whether the daemon holds its ports; without one, whether they could be had      no      no

@@ -20,6 +20,7 @@ from mta.service.check.spool import HISTORY, SPOOL, check_history, check_spool, 
 from mta.service.names import name_servers
 from mta.service.published import Address
 from mta.settings.problem import SettingsRefused
+from mta.settings.reader import load
 from mta.settings.sections import Settings
 
 CONFIGURATION = "configuration"
@@ -52,6 +53,15 @@ async def name_checks(resolver: Resolver, settings: Settings, own: Sequence[Addr
     if any(finding.severity is Severity.ERROR for finding in found):
         return found
     return found + await check_names(resolver, settings, own)
+
+
+def check_configuration(path: str) -> list[Finding]:
+    """See whether the configuration as it is on disk now could be used: the next start needs it."""
+    try:
+        load(path)
+    except SettingsRefused as problem:
+        return refused(problem)
+    return []
 
 
 def refused(problem: SettingsRefused) -> list[Finding]:

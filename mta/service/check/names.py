@@ -73,7 +73,7 @@ async def check_names(resolver: Resolver, settings: Settings, own: Sequence[Addr
     else:
         seen, addresses = await _host(resolver, settings.hostname, own, domains)
         found += seen
-        found += await _reverse(resolver, settings.hostname, addresses)
+        found += await _reverse(resolver, settings.hostname, own, addresses)
     for domain in domains.values():
         if is_special(domain.name):
             found.append(_special(domain.name))
@@ -116,7 +116,10 @@ def _no_answer(what: str, failure: Failure) -> Finding:
 async def _host(
     resolver: Resolver, hostname: str, own: Sequence[Address], domains: Iterable[str]
 ) -> tuple[list[Finding], list[Address]]:
-    """Look the host name up; gives what was found, and the addresses that others reach us at."""
+    """Look the host name up; gives what was found, and the addresses of ours that it leads to.
+
+    What does not pass for an address that the name does not lead to is a consequence, and not looked for.
+    """
     answers = [await resolver.query(hostname, each) for each in (RecordType.A, RecordType.AAAA)]
     published: list[Address] = [
         ipaddress.ip_address(str(r)) for answer in answers if isinstance(answer, Found) for r in answer.records
@@ -124,13 +127,13 @@ async def _host(
     wanted = [record for record in host_records(hostname, own, domains) if record.purpose is Purpose.HOST]
     found: list[Finding] = []
     failure = next((answer for answer in answers if isinstance(answer, Failure)), None)
-    if failure is not None and not published:
-        return [_no_answer(f"the addresses of {hostname}", failure)], list(own)
+    if failure is not None:
+        return [_no_answer(f"the addresses of {hostname}", failure)], published
     if not published:
         missing = "there is no such name" if isinstance(answers[0], NoSuchName) else "it has no address"
         mend = _publish(wanted) if wanted else f"publish\n{hostname}. IN A (the public address of this machine)"
         what = f"{hostname}, our name, has no address: {missing}"
-        return [error(NAMES, what, "no mail can come, and others refuse ours", answers[0].source, mend)], list(own)
+        return [error(NAMES, what, "no mail can come, and others refuse ours", answers[0].source, mend)], []
     source = next(answer.source for answer in answers if isinstance(answer, Found))
     missed = [record for record in wanted if ipaddress.ip_address(record.data) not in published]
     if missed:
@@ -148,13 +151,15 @@ async def _host(
         what = f"{hostname} is a CNAME of {canonical}"
         why = "an MX record must not name an alias (RFC 2181 §10.3)"
         found.append(warning(NAMES, what, why, source, "publish addresses in its place"))
-    return found, list(dict.fromkeys([*own, *published] if not missed else own))
+    return found, [address for address in published if address in own or not missed]
 
 
-async def _reverse(resolver: Resolver, hostname: str, addresses: Sequence[Address]) -> list[Finding]:
-    """Look the names of our addresses up, and whether they lead back."""
+async def _reverse(
+    resolver: Resolver, hostname: str, own: Sequence[Address], published: Sequence[Address]
+) -> list[Finding]:
+    """Look the names of our addresses up, and, of those that are published, whether they lead back."""
     found = []
-    for address in addresses:
+    for address in dict.fromkeys([*own, *published]):
         if any(address in network for network in _UNREACHABLE):
             continue
         seen = await reverse(resolver, address)
@@ -164,7 +169,7 @@ async def _reverse(resolver: Resolver, hostname: str, addresses: Sequence[Addres
         elif not isinstance(seen.answer, Found):
             why = "many servers take no mail from an address without a name"
             found.append(error(NAMES, f"{address} has no name (reverse DNS)", why, seen.answer.source, mend))
-        elif hostname in seen.confirmed:
+        elif hostname in seen.confirmed or address not in published:
             continue
         elif seen.confirmed:
             why = "a name that is not the one we greet with makes others suspicious"
@@ -190,11 +195,10 @@ async def _domain(resolver: Resolver, domain: Domain, hostname: str, addresses: 
     found += await _spf(resolver, domain.name, by_purpose[Purpose.SPF], hostname, addresses)
     found += await _dkim(resolver, domain, records)
     found += await _dmarc(resolver, domain.name, by_purpose[Purpose.DMARC])
-    found += await _reports(
-        resolver, by_purpose[Purpose.TLSRPT], b"v=TLSRPTv1", "others cannot tell you of TLS that fails"
-    )
-    sts = by_purpose[Purpose.STS]
-    found += await _reports(resolver, sts, b"v=STSv1", "others may be talked out of TLS on the way to you")
+    untold = "others cannot tell you of TLS that fails"
+    found += await _wished(resolver, b"v=TLSRPTv1", untold, by_purpose[Purpose.TLSRPT])
+    talked_out = "others may be talked out of TLS on the way to you"
+    found += await _wished(resolver, b"v=STSv1", talked_out, by_purpose[Purpose.STS], by_purpose[Purpose.STS_HOST])
     return found
 
 
@@ -244,6 +248,8 @@ async def _spf(
         why = "with more than one there is none (RFC 7208 §4.5)"
         what = f"{domain} has {len(present)} SPF records"
         return [error(NAMES, what, why, answer.source, f"make one of them, such as\n{record.zone_text}")]
+    if _names_mx(present[0]) and not isinstance(await resolver.query(domain, RecordType.MX), Found):
+        return []  # that there is none is told already
     found = []
     for address in addresses:
         client = Client(address, "postmaster", domain, hostname)
@@ -261,6 +267,10 @@ async def _spf(
         mend = f"put {term} or mx before the end of the record, such as\n{record.zone_text}"
         found.append(error(NAMES, what, why, checked.reason.source, mend))
     return found
+
+
+def _names_mx(record: bytes) -> bool:
+    return any(term.lstrip(b"+?~-").partition(b":")[0].partition(b"/")[0] == b"mx" for term in record.lower().split())
 
 
 async def _dkim(resolver: Resolver, domain: Domain, records: Sequence[PublishedRecord]) -> list[Finding]:
@@ -314,17 +324,17 @@ async def _dmarc(resolver: Resolver, domain: str, record: PublishedRecord) -> li
     return [warning(NAMES, f"{domain} has no DMARC policy", why, source, _publish([record]))]
 
 
-async def _reports(resolver: Resolver, record: PublishedRecord, version: bytes, why: str) -> list[Finding]:
+async def _wished(
+    resolver: Resolver, version: bytes, why: str, record: PublishedRecord, *more: PublishedRecord
+) -> list[Finding]:
+    """Look for a TXT record that would be good to have; `more` belongs to it."""
     answer = await resolver.query(record.name, RecordType.TXT)
     if isinstance(answer, Failure):
         return [_no_answer(f"the {record.purpose.value} record of {record.name}", answer)]
     if any(text.startswith(version) for text in _texts(answer)):
         return []
-    return [
-        note(
-            NAMES, f"there is no {record.purpose.value} record at {record.name}", why, answer.source, _publish([record])
-        )
-    ]
+    what = f"there is no {record.purpose.value} record at {record.name}"
+    return [note(NAMES, what, why, answer.source, _publish([record, *more]))]
 
 
 def _texts(answer: Answer) -> list[bytes]:

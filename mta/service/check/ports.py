@@ -20,7 +20,9 @@ from mta.settings.values import Endpoint, SystemdSocket
 PORTS = "ports"
 OUTGOING = "outgoing"
 PATIENCE = 5.0
-"""Seconds for a connection, and again for a greeting."""
+"""Seconds for a connection."""
+_GREETING_PATIENCE = 15.0
+"""Seconds for a greeting, which a server may keep back for a while to see who talks too early."""
 _GREETING_MAXIMUM = 512
 """Octets of a reply line (RFC 5321 §4.5.3.1.5)."""
 
@@ -39,8 +41,14 @@ Bind = Callable[[str, int], None]
 """Binds a TCP port and releases it. Raises OSError."""
 
 
-def check_ports(settings: Settings, running: bool, greeting: Greeting, bind: Bind) -> list[Finding]:
-    """Look at each place that the settings have us listen at; `running`: our daemon answers at the control socket."""
+def check_ports(settings: Settings, running: bool | None, greeting: Greeting, bind: Bind) -> list[Finding]:
+    """Look at each place that the settings have us listen at.
+
+    `running` is whether our daemon answers at the control socket; None: who asks may not open that.
+    """
+    if running is None:
+        why = "only root and the user that the server runs as may ask it"
+        return [note(PORTS, "whether the server runs is not known", why, f"{settings.state}/control.sock")]
     found = [] if running else [_not_running(settings)]
     for service, implicit_tls, listen in wanted(settings):
         if isinstance(listen, SystemdSocket):
@@ -108,6 +116,7 @@ def read_greeting(host: str, port: int, implicit_tls: bool) -> str:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             connection = stack.enter_context(context.wrap_socket(connection))
+        connection.settimeout(_GREETING_PATIENCE)
         octets = b""
         while b"\n" not in octets and len(octets) < _GREETING_MAXIMUM:
             more = connection.recv(_GREETING_MAXIMUM)
