@@ -17,8 +17,8 @@ from mta.observe.event import Event, Kind
 from mta.observe.story import Story, addresses, with_session
 from mta.observe.telling import Mood, Told, count, duration, octets, tell, tell_beginning
 
-NARROW = 60
-"""Columns below which what is folded begins at the left, not below the words."""
+LEADS = 3
+"""What is folded begins below the words, where at least so many times the lead fits into the width; else at the left."""
 
 _COLOURS = {Mood.GOOD: "green", Mood.SLOW: "yellow", Mood.BAD: "red"}
 _QUIET = {Kind.DMARC_ROW}
@@ -38,7 +38,7 @@ class Page:
         """Print `text` behind `lead`, folded where there is a width."""
         lines = [lead + text]
         if self._columns is not None:
-            behind = " " * (len(lead) if self._columns >= NARROW else 4)
+            behind = self._behind(lead)
             lines = textwrap.wrap(
                 text,
                 max(self._columns, 20),
@@ -59,9 +59,8 @@ class Page:
         self.line(lead, told.text + source, told.mood)
         if not detailed:
             return
-        narrow = self._columns is not None and self._columns < NARROW
         for below in (told.source, *told.below) if quotes else told.below:
-            self.line("    " if narrow else " " * len(lead), below, faint=True)
+            self.line(self._behind(lead), below, faint=True)
 
     def event(self, event: Event) -> None:
         """Print an event of a story."""
@@ -106,6 +105,10 @@ class Page:
         local = self._local(wall)
         offset = f"{local:%z}"
         return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03}{offset[:3]}:{offset[3:5]}"
+
+    def _behind(self, lead: str) -> str:
+        fits = self._columns is None or LEADS * len(lead) <= self._columns
+        return " " * (len(lead) if fits else 4)
 
     def _told_at(self, wall: float, told: Told) -> None:
         local = self._local(wall)

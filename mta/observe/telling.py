@@ -73,6 +73,9 @@ def duration(seconds: float) -> str:
         return f"{max(seconds, 0) * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 10 and rest:
+        return f"{minutes} min {rest} s"
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
