@@ -15,8 +15,11 @@ import click
 from mta import __version__
 
 COMMANDS = {
+    "alias": "mta.cli.alias:alias",
     "check": "mta.cli.check:check",
+    "completion": "mta.cli.completion:completion",
     "dkim": "mta.cli.dkim:dkim",
+    "domain": "mta.cli.domain:domain",
     "explain": "mta.cli.explain:explain",
     "init": "mta.cli.init:init",
     "log": "mta.cli.log:log",
@@ -28,6 +31,7 @@ COMMANDS = {
     "sendmail": "mta.cli.sendmail:sendmail",
     "top": "mta.cli.top:top",
     "trace": "mta.cli.trace:trace",
+    "user": "mta.cli.user:user",
 }
 """Each command, and the module and name of what carries it out."""
 

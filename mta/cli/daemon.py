@@ -7,6 +7,7 @@ before it is needed.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,20 +67,29 @@ def ask_daemon(config: Path, command: str, **arguments: object) -> dict[str, Any
         fail(f"no daemon answers at {path}: {error.strerror or error}", EX_UNAVAILABLE)
 
 
-def take_effect(config: Path) -> str:
-    """Have a daemon that runs use what was just written; gives what to tell of it. A refusal ends the command."""
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Whether a running daemon uses what was written, and what to tell of it."""
+
+    taken: bool
+    text: str
+
+
+def take_effect(config: Path) -> Effect:
+    """Have a daemon that runs use what was just written. A refusal ends the command."""
     from mta.service.control import CommandRefused, ask, socket_path
     from mta.settings.problem import SettingsRefused
 
     try:
         answer = ask(socket_path(state_directory(str(config.absolute()))), "reload")
     except (CommandRefused, SettingsRefused, ValueError) as refused:
-        fail(f"written, but the daemon goes on with what it had:\n{refused}", EX_CONFIG)
+        fail(f"this is written, but the daemon goes on with what it had:\n{refused}", EX_CONFIG)
     except (FileNotFoundError, ConnectionRefusedError):
-        return "No daemon runs here; it takes effect when one starts."
+        return Effect(False, "No daemon runs here: it takes effect when one starts.")
     except OSError as error:
-        return f"Written, but the daemon cannot be told ({error.strerror or error}): `mta reload` has it take effect."
-    return f"The daemon has {answer['message']}."
+        why = error.strerror or error
+        return Effect(False, f"The daemon could not be told ({why}): `mta reload` has it take effect.")
+    return Effect(True, f"The daemon has {answer['message']}.")
 
 
 def fail(text: str, status: int) -> NoReturn:

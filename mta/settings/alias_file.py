@@ -113,7 +113,7 @@ def _without(alias: AliasLine, contents: dict[int, str], places: Collection[int]
     for number, (before, pieces) in lines.items():
         kept = [piece for at, piece in enumerate(pieces, place) if at not in places]
         if len(kept) < len(pieces):
-            changed[number] = before + "".join(kept) if kept or number == alias.number else ""
+            changed[number] = before + "".join(kept).lstrip() if kept or number == alias.number else ""
         if kept:
             last = number
         place += len(pieces)

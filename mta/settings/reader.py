@@ -25,8 +25,11 @@ DOMAINS = "domains"
 """The directory of the domains, beside ``mta.toml``."""
 
 
-def load(path: str) -> Settings:
-    """Read everything. Raises SettingsRefused with all problems, in the order of files and lines."""
+def load(path: str, domains: str | None = None) -> Settings:
+    """Read everything. Raises SettingsRefused with all problems, in the order of files and lines.
+
+    `domains` is another directory of the domains, for a trial.
+    """
     problems: list[Problem] = []
     found = read_toml(path, problems)
     if found is None:
@@ -35,7 +38,7 @@ def load(path: str) -> Settings:
     settings = replace(reading.table(Settings, table), path=path)
     settings = replace(settings, relay=_relay(reading, settings.relay, table))
     settings = replace(settings, policy=_policy(reading, settings.policy))
-    directory = read_directory(os.path.join(os.path.dirname(path), DOMAINS), settings, problems)
+    directory = read_directory(domains or os.path.join(os.path.dirname(path), DOMAINS), settings, problems)
     settings = replace(settings, directory=directory, primary_domain=directory.primary)
     _check_services(reading, settings)
     _check_queue(reading, settings)
