@@ -18,7 +18,7 @@ from mta.observe.story import Story, addresses, with_session
 from mta.observe.telling import Mood, Told, count, duration, octets, tell, tell_beginning
 
 LEADS = 3
-"""What is folded begins below the words, where at least so many times the lead fits into the width; else at the left."""
+"""What is folded begins below the words where the lead fits into the width so many times, else at the left."""
 
 _COLOURS = {Mood.GOOD: "green", Mood.SLOW: "yellow", Mood.BAD: "red"}
 _QUIET = {Kind.DMARC_ROW}
