@@ -54,7 +54,14 @@ class Text:
                 "", "The message is a sample, without a signature: say FILE to have yours judged.", faint=True
             )
         click.echo()
-        self._page.line("", *_OUTCOMES[explained["outcome"]])
+        text, mood = _OUTCOMES[explained["outcome"]]
+        decided = [
+            step["decided"] for step in explained["steps"] if step["reply"][:1] in ("4", "5") and step["decided"]
+        ]
+        if explained["outcome"] != "accepted" and decided:
+            last = decided[-1]
+            text = f"{text} {last['rule']} decides that: {last['reason']}{_where(last)}"
+        self._page.line("", harmless(text), mood)
         self._ahead(explained)
 
     def queued(
@@ -78,29 +85,28 @@ class Text:
 
     def _step(self, step: Mapping[str, Any]) -> None:
         command = _STAGES.get(step["stage"]) or step["command"]
-        lines = step["reply"].splitlines() or ["(the connection ends)"]
         refused = step["reply"][:1] in ("4", "5")
         click.echo(click.style(harmless(command), bold=True))
-        for line in lines:
-            self._page.line("  ", harmless(line), Mood.BAD if refused else Mood.PLAIN)
+        self._page.line("  ", harmless(_reply(step["reply"])), Mood.BAD if refused else Mood.PLAIN)
         silent = list(dict.fromkeys(each["rule"] for each in step["asked"] if each["answer"] == "no opinion"))
         for each in step["asked"]:
             if each["answer"] != "no opinion":
-                self._rule(each, step["decided"])
-        if silent:
-            self._page.line("    ", f"no opinion: {', '.join(map(harmless, silent))}", faint=True)
-        if step["unasked"]:
-            self._page.line("    ", f"not asked any more: {', '.join(map(harmless, step['unasked']))}", faint=True)
+                self._rule(each, step)
         decided = step["decided"]
         if decided and not any(_same(each, decided) for each in step["asked"]):
-            self._rule({"rule": decided["rule"], "answer": "refuse" if refused else "pass", **decided}, decided)
+            self._rule({"answer": "refuse", **decided}, step)
+        if silent:
+            self._page.line("     ", f"no opinion: {', '.join(map(harmless, silent))}", faint=True)
+        if step["unasked"]:
+            self._page.line("     ", f"not asked any more: {', '.join(map(harmless, step['unasked']))}", faint=True)
         if step.get("tree") and step["tree"]["below"]:
-            self._tree(step["tree"], "      ")
+            self._tree(step["tree"], "     ")
 
-    def _rule(self, said: Mapping[str, Any], decided: Mapping[str, Any]) -> None:
+    def _rule(self, said: Mapping[str, Any], step: Mapping[str, Any]) -> None:
+        decided = step["decided"]
         mark = "=>" if decided and _same(said, decided) else "  "
-        what = f" {said['what']}" if said.get("what") else ""
-        text = f"{said['rule']}: {said['answer']}{what}: {said['reason']}{_source(said['source'])}"
+        what = f" {said['what']}" if said.get("what") and said["what"] not in step["reply"] else ""
+        text = f"{said['rule']}: {said['answer']}{what}: {said['reason']}{_where(said)}"
         self._page.line(f"  {mark} ", harmless(text))
 
     def _tree(self, tree: Mapping[str, Any], lead: str) -> None:
@@ -132,7 +138,7 @@ class Text:
 
     def _place(self, place: Mapping[str, Any], lead: str) -> None:
         named = f" (for {place['named']})" if place["named"] != place["recipient"] else ""
-        where = _WHERE[place["place"]].format(**place)
+        where = _PLACES[place["place"]].format(**place)
         text = f"{place['recipient']}{named}: {where}{place['reason']}{_source(place['source'])}"
         self._page.line(lead, harmless(text), _MOODS.get(place["place"], Mood.BAD))
         for each in place.get("asked", ()):
@@ -157,7 +163,9 @@ class Text:
         now = f", {limit['now']:g} now" if limit["now"] is not None else ""
         waiting = f", {limit['waiting']} waiting" if limit.get("waiting") else ""
         rests = f", which rests for {duration(limit['rests'])}" if limit.get("rests") else ""
-        self._page.line("  ", harmless(f"{what}: {value}{now}{waiting}{rests}{_source(limit['source'])}"))
+        self._page.line(
+            "  ", harmless(f"{what}: {value}{now}{waiting}{rests}{_where(limit) if limit.get('at') else ' (default)'}")
+        )
 
     def _schedule(self, schedule: Mapping[str, Any]) -> None:
         times = schedule["again_after"]
@@ -171,7 +179,7 @@ class Text:
         self._page.line("  ", f"returned to the sender after {duration(schedule['lifetime'])} [[queue] lifetime]")
 
 
-_WHERE = {
+_PLACES = {
     "maildir": "{path}, ",
     "remote": "",
     "waits": "waits, ",
@@ -190,6 +198,20 @@ def _host(host: Mapping[str, Any]) -> str:
 
 def _same(said: Mapping[str, Any], decided: Mapping[str, Any]) -> bool:
     return all(said[key] == decided[key] for key in ("rule", "reason", "source"))
+
+
+def _reply(wire: str) -> str:
+    """A reply in one line."""
+    lines = wire.splitlines()
+    if not lines:
+        return "(the connection ends)"
+    return f"{lines[-1][:3]} {', '.join(line[4:] for line in lines)}"
+
+
+def _where(said: Mapping[str, Any]) -> str:
+    """What decided, and where that stands."""
+    source, at = said["source"], said.get("at", "")
+    return _source(f"{source} at {at}" if at and source and at != source else at or source)
 
 
 def _source(source: str) -> str:

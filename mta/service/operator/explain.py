@@ -24,6 +24,7 @@ from mta.receive.commit import Accepted
 from mta.relay.pace import Load
 from mta.service.ahead import Ahead, Place, in_maildir, schedule
 from mta.service.control import CommandRefused
+from mta.service.located import Lines, locate_all
 from mta.service.rehearsal import Letter, Record, Rehearsals
 from mta.settings.sections import Settings
 from mta.settings.values import fold_domain
@@ -79,6 +80,9 @@ class ExplainCommands:
             "outcome": _outcome(record),
             "recipients": places,
         }
+        lines = Lines(self.settings().path)
+        for step in record.steps:
+            locate_all(lines, [*step.asked, *([step.decided] if step.decided else [])])
         login = letter.login if any(step.stage == "auth" and step.code == 235 for step in record.steps) else ""
         return explained | self._in_force(letter.service, letter.address, login, places, size)
 
@@ -133,6 +137,7 @@ class ExplainCommands:
         limits = [*self._of_connections(service, address), *_of_session(settings, places)]
         limits += _of_rates(settings, service, login)
         limits += self._of_destinations(places)
+        locate_all(Lines(settings.path), limits)
         return {"limits": limits, "schedule": schedule(settings.queue), "size": size}
 
     def _of_connections(self, service: str, address: str) -> list[dict[str, Any]]:
@@ -207,12 +212,13 @@ def _head(accepted: Accepted) -> bytes:
 
 def _outcome(record: Record) -> str:
     """In one word."""
-    last = record.steps[-1]
     if record.discarded is not None:
         return "discarded"
     if record.where is not None:
         return "accepted"
-    return "deferred" if 400 <= last.code < 500 else "refused"
+    last = record.steps[-1]
+    final = [step for step in record.steps if step.stage == "rcpt"] if last.stage == "rcpt" else [last]
+    return "deferred" if any(400 <= step.code < 500 for step in final) else "refused"
 
 
 def _named(destination: str) -> str:
