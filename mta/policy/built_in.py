@@ -44,7 +44,7 @@ from mta.policy.harvest import Harvest, UnknownRecipients
 from mta.policy.headers import Headers
 from mta.policy.helo import Helo
 from mta.policy.lists import Lists
-from mta.policy.memory import Memory
+from mta.policy.memory import Memory, Spread, to_nobody
 from mta.policy.network import Exempt
 from mta.policy.port import Policy
 from mta.policy.rates import Counters, Rates
@@ -70,14 +70,15 @@ class Remembered:
         wall: Callable[[], float],
         run: RunInThread,
         journal: Journal,
+        spread: Spread = to_nobody,
     ) -> None:
-        """Take what is injected; `path` is the file of the greylist."""
+        """Take what is injected; `path` is the file of the greylist, and `spread` tells other workers of it."""
         self.counters = Counters(board, clock.seconds)
         self.unknown = UnknownRecipients(board, clock.seconds)
         self.acquaintances = Acquaintances(clock.seconds)
         self.greeting = Places(clock.seconds)
         self.places = Places(clock.seconds)
-        self.greylist = Memory(path, clock, wall, run, journal)
+        self.greylist = Memory(path, clock, wall, run, journal, spread=spread)
 
     async def stop(self) -> None:
         """Write what waits to the file, and close it."""

@@ -13,25 +13,27 @@ memory              key                                             what is kept
 Both are of `mta.policy.memory`: they survive a restart, and a crash loses the last seconds. They are two, so that a
 crowd of recipients pushes out no count. While what is known of recipients cannot be read, none is taken for new.
 
-Knowingly not here: counts that several workers share. Each counts for itself, so a login that is spread over all of
-them may send as many times more; the counts are these two memories, and nothing else would have to change.
+Several workers count on one table of the board (`mta.board`), exactly; the memory keeps what it says for the next
+start. That a recipient was written to they tell each other (`mta.policy.memory`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from mta.board.alone import Draft
+from mta.board.port import Table
 from mta.disk.port import RunInThread
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
-from mta.policy.memory import Memory, Seen, key_of
+from mta.policy.memory import Memory, Seen, Spread, key_of, to_nobody
 from mta.settings.caps import CapsSettings, UserCaps
 from mta.settings.values import fold_domain, fold_local_part
 from mta.smtp.address import Mailbox
@@ -81,6 +83,9 @@ class _Cap:
 class Caps:
     """Counts by login. `settings` is asked each time, so that a reload counts."""
 
+    TABLES: Mapping[str, int] = {"caps": 3}
+    """The table it asks the board for: when the day began and ends, and the count."""
+
     def __init__(
         self,
         settings: Callable[[], CapsSettings],
@@ -88,17 +93,21 @@ class Caps:
         correspondents: Remembering,
         clock: IReactorTime,
         journal: Journal,
+        table: Table,
     ) -> None:
         self._settings = settings
         self._counts = counts
         self._correspondents = correspondents
         self._clock = clock
         self._journal = journal
+        self._table = table
 
     def copy(self) -> Caps:
         """Make one that begins with what is known here, and changes nothing here; it tells nobody."""
         mute = Journal(self._journal.wall, [])
-        return Caps(self._settings, _Draft(self._counts), _Draft(self._correspondents), self._clock, mute)
+        return Caps(
+            self._settings, _Draft(self._counts), _Draft(self._correspondents), self._clock, mute, Draft(self._table)
+        )
 
     def message(self, login: str, own: UserCaps) -> Over | None:
         """Say whether `login` has no message left; `own` is what its domain says of it. Counts nothing."""
@@ -135,8 +144,8 @@ class Caps:
         return _Cap("first-time recipients", self._settings().first_time_recipients, _ALL)
 
     def _over(self, login: str, cap: _Cap) -> Over | None:
-        seen = self._counts.get(key_of(cap.what, login))
-        if not cap.most or seen is None or seen.passes < cap.most:
+        seen = self._known(cap, login) if cap.most else None
+        if seen is None or seen.passes < cap.most:
             return None
         text = f"{cap.most} {cap.what} are the most for a day; more after {self._when(seen.expires)}"
         return Over(text, Reason(f"{login}: {text}", cap.source))
@@ -144,10 +153,12 @@ class Caps:
     def _count(self, login: str, cap: _Cap) -> None:
         if not cap.most:
             return
-        key, now = key_of(cap.what, login), self._clock.seconds()
-        seen = self._counts.get(key) or Seen(now, now + DAY)
-        count = seen.passes + 1
-        self._counts.put(key, Seen(seen.since, seen.expires, count))
+        now = self._clock.seconds()
+        with self._table.hold():
+            seen = self._known(cap, login) or Seen(now, now + DAY)
+            count = seen.passes + 1
+            self._table.put(f"{cap.what} {login}", (seen.since, seen.expires, count))
+        self._counts.put(key_of(cap.what, login), Seen(seen.since, seen.expires, count))
         if count not in (cap.most, math.ceil(cap.most * NEAR)):
             return
         until = self._when(seen.expires)
@@ -162,6 +173,14 @@ class Caps:
             until=until,
         )
 
+    def _known(self, cap: _Cap, login: str) -> Seen | None:
+        """What was counted today: as the board has it, or as it was kept from before the start, whichever is more."""
+        kept = self._counts.get(key_of(cap.what, login))
+        since, expires, count = self._table.get(f"{cap.what} {login}") or (0.0, 0.0, 0.0)
+        if expires <= self._clock.seconds() or (kept is not None and kept.passes > count):
+            return kept
+        return Seen(since, expires, int(count))
+
     def _when(self, monotonic: float) -> str:
         """A time for people; the next whole minute, so that nobody comes too early."""
         wall = self._journal.wall() + monotonic - self._clock.seconds()
@@ -171,9 +190,20 @@ class Caps:
 class CapsMemory:
     """The two memories of one worker, in files below `directory`."""
 
-    def __init__(self, directory: str, worker: int, clock: IReactorTime, run: RunInThread, journal: Journal) -> None:
-        self.counts = Memory(f"{directory}/caps-{worker}.sqlite", clock, journal.wall, run, journal)
-        self.correspondents = Memory(f"{directory}/correspondents-{worker}.sqlite", clock, journal.wall, run, journal)
+    def __init__(
+        self,
+        directory: str,
+        worker: int,
+        clock: IReactorTime,
+        run: RunInThread,
+        journal: Journal,
+        spread: Spread = to_nobody,
+    ) -> None:
+        def memory(name: str) -> Memory:
+            path = f"{directory}/{name}-{worker}.sqlite"
+            return Memory(path, clock, journal.wall, run, journal, spread=spread)
+
+        self.counts, self.correspondents = memory("caps"), memory("correspondents")
 
     def start(self) -> None:
         """Read the files."""

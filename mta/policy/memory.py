@@ -14,6 +14,9 @@ remembered is a courtesy, never a promise.
 There are two parts, each with its own bound: what has not passed yet, and what has. So a flood of strangers pushes out
 strangers only. In each the one that was touched the longest ago goes first, and what has expired goes as others come.
 
+Several workers have a file each, and tell each other what they put, as often as they write: so each knows what all
+know, some seconds late. What one has only heard it writes, but does not tell again. The later `expires` of two counts.
+
 Times are monotonic in memory and wall time in the file; at load none lies later than now, nor expires later than
 `LONGEST` from now.
 
@@ -27,10 +30,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from hashlib import blake2b
+from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -65,6 +69,15 @@ _SCHEMA = f"""
 
 _Row = tuple[bytes, float, float, int]
 
+Row = tuple[str, float, float, int]
+"""What one worker tells the others of a key: in hexadecimal, with monotonic times, which they have in common."""
+Spread = Callable[[str, Sequence[Row]], None]
+"""Tells the other workers what the memory of that name has put."""
+
+
+def to_nobody(memory: str, rows: Sequence[Row]) -> None:
+    """The `Spread` of a worker that is alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -91,7 +104,13 @@ class Memory:
         run: RunInThread,
         journal: Journal,
         maximum: int = ENTRIES_MAXIMUM,
+        spread: Spread = to_nobody,
     ) -> None:
+        self.name = os.path.basename(path).partition("-")[0]
+        """What it is called in all workers: its file without the worker's number."""
+        self._spread = spread
+        self._untold: set[bytes] = set()
+        """The keys that the other workers do not know of yet, or not what is new of them."""
         self._clock = clock
         self._wall = wall
         self._run = run
@@ -132,6 +151,17 @@ class Memory:
 
     def put(self, key: bytes, seen: Seen) -> None:
         """Remember a key, or what is new of it."""
+        self._untold.add(key)
+        self._put(key, seen)
+
+    def learn(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Remember what another worker has put (`Row`)."""
+        for key, since, expires, passes in rows:
+            known = self.get(bytes.fromhex(key))
+            if known is None or (known.expires, known.passes) < (expires, passes):
+                self._put(bytes.fromhex(key), Seen(since, expires, passes))
+
+    def _put(self, key: bytes, seen: Seen) -> None:
         self._forget(key)
         part = self._parts[bool(seen.passes)]
         part[key] = self._changed[key] = seen
@@ -177,6 +207,7 @@ class Memory:
 
     async def _exchange(self) -> None:
         changed, self._changed = self._changed, {}
+        self._tell(changed)
         ahead = self._wall() - self._clock.seconds()
         rows = [(key, ahead + seen.since, ahead + seen.expires, seen.passes) for key, seen in changed.items() if seen]
         gone = [(key,) for key, seen in changed.items() if seen is None]
@@ -194,6 +225,12 @@ class Memory:
             self._work_later(PAUSE)
         elif self._changed:
             self._work_later(INTERVAL)
+
+    def _tell(self, changed: Mapping[bytes, Seen | None]) -> None:
+        untold, self._untold = self._untold, set()
+        rows = [(key.hex(), *astuple(seen)) for key, seen in changed.items() if seen is not None and key in untold]
+        if rows:
+            self._spread(self.name, rows)
 
     def _take(self, rows: list[_Row]) -> None:
         """Fill the table from the file; what is known already is newer."""

@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer, protocol
 from twisted.internet.error import ReactorNotRunning
 
 from mta.board.shared import Layout, SharedBoard
+from mta.policy.memory import Row
 from mta.service.children import LINK
 from mta.service.control import Command, CommandRefused
 from mta.service.link import Link
 from mta.service.pools import start_pools
 from mta.service.process import Prepared, Process
 from mta.service.reactor_log import ReactorLog
+from mta.service.seat import Seat
 from mta.service.sockets import Listening, close
 from mta.service.starting import CANNOT_START
 from mta.settings.problem import SettingsRefused
@@ -46,7 +48,7 @@ class Child:
 
     def connect(self) -> None:
         """Listen to the parent."""
-        link = Link(self._commands, self._process.journal, self._end)
+        link = self._link = Link(self._commands, self._process.journal, self._end)
         self._reactor.adoptStreamConnection(LINK, socket.AF_UNIX, protocol.Factory.forProtocol(lambda: link))
         os.close(LINK)
 
@@ -64,12 +66,16 @@ class Child:
         ]
         pools = start_pools(self._reactor, self._process.settings.auth.pool_threads)
         try:
-            self._process.carry(self._number, pools, board, sockets)
+            self._process.carry(Seat(self._number, layout.workers, board, self._spread), pools, sockets)
         except CANNOT_START as problem:
             raise CommandRefused(str(problem)) from problem
         close(sockets)
         self._commands.update(self._process.commands())
         return {"commands": list(self._process.commands())}
+
+    def _spread(self, memory: str, rows: Sequence[Row]) -> None:
+        """Have the parent tell the other workers."""
+        self._link.tell("spread", request={"command": "learn", "memory": memory, "rows": rows})
 
     def _prepare(self, request: Mapping[str, Any]) -> dict[str, Any]:
         try:

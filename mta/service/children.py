@@ -162,7 +162,8 @@ class _Child(protocol.ProcessProtocol):
         ]
         layout = self._children.board.layout
         board = {"workers": layout.workers, "shares": layout.shares, "tables": dict(layout.tables)}
-        return link.ask("start", sockets=sockets, board=board).addCallbacks(self._begun, self._not_begun, (link,), errbackArgs=(link,))
+        started = link.ask("start", sockets=sockets, board=board)
+        return started.addCallbacks(self._begun, self._not_begun, (link,), errbackArgs=(link,))
 
     def _begun(self, answer: dict[str, Any], link: Link) -> None:
         self.ready = True

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from mta.board.alone import Alone
 from mta.service.control import CommandRefused
 from mta.service.pools import Pools
 from mta.service.process import Process
+from mta.service.seat import Seat
 from mta.service.sockets import Listening, close
 
 
@@ -74,7 +74,7 @@ class OwnWorker:
 
     def start(self, sockets: Sequence[Listening]) -> defer.Deferred[None]:
         """See `Crew`. Raises at once what `Worker.start` does."""
-        self._process.carry(0, self._pools, Alone(), sockets)
+        self._process.carry(Seat(), self._pools, sockets)
         close(sockets)  # the reactor has descriptors of its own
         return defer.succeed(None)
 

@@ -9,9 +9,6 @@ tables             merged key by key
 truths             true where one is
 others             that of the first worker
 =================  ================================================================
-
-A page (``{"messages": […], "more": …}``) has the messages in the order of their queue ids. It ends where the first page
-ends that has more behind it, so that who goes on from its last message misses none.
 """
 
 from __future__ import annotations
@@ -24,10 +21,6 @@ from typing import Any
 def merge(answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Merge the answers of the workers, at least one, in their order."""
     merged: dict[str, Any] = reduce(_merged, answers, {})
-    if "messages" in merged and "more" in merged:
-        ends = [answer["messages"][-1]["queue_id"] for answer in answers if answer["more"]]
-        page = sorted(merged["messages"], key=lambda message: str(message["queue_id"]))
-        merged["messages"] = [message for message in page if not ends or message["queue_id"] <= min(ends)]
     return merged
 
 

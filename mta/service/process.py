@@ -14,7 +14,6 @@ from typing import Any
 
 from twisted.internet import defer
 
-from mta.board.port import Board
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.history import History, Keep
@@ -25,6 +24,7 @@ from mta.service.control import Command
 from mta.service.log_file import LogFile
 from mta.service.pools import Pools
 from mta.service.reactor_log import ReactorLog
+from mta.service.seat import Seat
 from mta.service.sockets import Listening
 from mta.service.worker import Worker
 from mta.settings.problem import SettingsRefused
@@ -60,9 +60,9 @@ class Process:
             self.journal.sinks.append(self.history)
         reactor_log.journal = self.journal
 
-    def carry(self, number: int, pools: Pools, board: Board, sockets: Sequence[Listening]) -> None:
+    def carry(self, seat: Seat, pools: Pools, sockets: Sequence[Listening]) -> None:
         """Have a worker in this process. Raises what `Worker.start` does."""
-        self.worker = Worker(number, self.settings, self._reactor, self.journal, pools, board)
+        self.worker = Worker(seat, self.settings, self._reactor, self.journal, pools)
         self.worker.start(sockets)
 
     def prepare(self) -> Prepared:

@@ -32,7 +32,6 @@ from twisted.internet import defer, endpoints, interfaces
 from twisted.python.failure import Failure
 
 from mta.auth.checker import Checker
-from mta.board.port import Board
 from mta.disk.port import Disk
 from mta.disk.posix import PosixDisk
 from mta.dns.cache import Cache, CacheLimits
@@ -67,21 +66,22 @@ from mta.relay.port import Delivery
 from mta.relay.queue import RelayQueue
 from mta.relay.remote import RemoteDelivery
 from mta.relay.withheld import WithheldDelivery
-from mta.service.certificates import CertificateWatch
 from mta.service.ahead import Ahead
+from mta.service.certificates import CertificateWatch
 from mta.service.clock import within
 from mta.service.control import Command
 from mta.service.measures import Measures
 from mta.service.names import name_servers
 from mta.service.operator.accounts import AccountCommands
+from mta.service.operator.explain import ExplainCommands
 from mta.service.operator.history import HistoryCommands
 from mta.service.operator.metrics import MetricsCommands, QueueSight
-from mta.service.operator.explain import ExplainCommands
 from mta.service.operator.queue import QueueCommands
 from mta.service.operator.queue_acts import QueueActs
 from mta.service.policies import Policies
 from mta.service.pools import Pools
 from mta.service.rehearsal import Rehearsals
+from mta.service.seat import Seat
 from mta.service.sockets import Listening
 from mta.settings.expansion import Addressed, look_up
 from mta.settings.sections import MaildirSettings, MxSettings, Settings, TlsSettings
@@ -105,15 +105,14 @@ _NO_TIMEOUT = 3600.0
 class Worker:
     """One worker. `start` raises what keeps it from starting: `SpoolInUse`, OSError, sqlite3.Error, SettingsRefused."""
 
-    def __init__(
-        self, number: int, settings: Settings, reactor: Any, journal: Journal, pools: Pools, board: Board
-    ) -> None:
-        self.number = number
+    def __init__(self, seat: Seat, settings: Settings, reactor: Any, journal: Journal, pools: Pools) -> None:
+        self.number = seat.number
+        self._seat = seat
         self._settings = settings
         self._reactor = reactor
         self._journal = journal
         self._pools = pools
-        self._board = board
+        self._board = seat.board
         self._chance = SystemRandom()
         self._disk: Disk = PosixDisk()
         self._ports: list[Any] = []
@@ -122,7 +121,7 @@ class Worker:
             lambda: self.current().tls, lambda tls: self._tls.reload(tls), journal, reactor
         )
         self._tls = _Tls(settings.tls)
-        self._measures = Measures(str(number), journal, reactor)
+        self._measures = Measures(str(seat.number), journal, reactor)
 
     def current(self) -> Settings:
         """The settings that hold now."""
@@ -142,7 +141,7 @@ class Worker:
             settings.queue.longest_retry,
             settings.spool.inline_maximum,
             self.number,
-            settings.workers,
+            self._seat.workers,
             pools.large,
             self._measures.timed("spool"),
         )
@@ -260,16 +259,24 @@ class Worker:
             self._journal.wall,
             self._pools.large,
             self._journal,
+            self._seat.spread,
         )
+        self._remembered = remembered
         return Policies(self._reactor, ports, remembered, self._journal)
 
     def _build_caps(self) -> Caps:
+        directory = f"{self._settings.state}/policy"
         memory = self._caps = CapsMemory(
-            f"{self._settings.state}/policy", self.number, self._reactor, self._pools.large, self._journal
+            directory, self.number, self._reactor, self._pools.large, self._journal, self._seat.spread
         )
         memory.start()
         return Caps(
-            lambda: self.current().smtpd.caps, memory.counts, memory.correspondents, self._reactor, self._journal
+            lambda: self.current().smtpd.caps,
+            memory.counts,
+            memory.correspondents,
+            self._reactor,
+            self._journal,
+            self._board.table("caps"),
         )
 
     def _verifier(self) -> Verifier:
@@ -377,6 +384,7 @@ class Worker:
         acts = QueueActs(self._spool, self._relay, self._journal, self._pools.large)
         metrics = self._metrics_commands()
         return {
+            "learn": self._learn,
             "history-flush": HistoryCommands(self._journal).flush,
             "explain": self._explain.explain,
             "queue-summary": queue.summary,
@@ -388,6 +396,14 @@ class Worker:
             "metrics": metrics.metrics,
             "top": metrics.top,
         }
+
+    def _learn(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Learn what another worker remembers; the parent passes it on."""
+        memories = (self._remembered.greylist, self._caps.counts, self._caps.correspondents)
+        for memory in memories:
+            if memory.name == request["memory"]:
+                memory.learn(request["rows"])
+        return {}
 
     def _account_commands(self) -> Mapping[str, Command]:
         accounts = AccountCommands(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
-from mta.settings.values import Count, Endpoint, Kind
+from mta.settings.values import AT_START, Count, Endpoint, Kind
 
 
 def _parse(text: str) -> Endpoint:
@@ -21,7 +21,7 @@ Listen = Annotated[Endpoint, Kind('an IP address and a port, "127.0.0.1:9725" or
 class MetricsSettings:
     """Numbers for Prometheus, over HTTP."""
 
-    listen: tuple[Listen, ...] = ()
+    listen: tuple[Listen, ...] = field(default=(), metadata=AT_START)
     """Where ``/metrics`` is served; empty: nowhere. Nobody is asked for a password, and the names of destinations are
     among the numbers: loopback, or a network that only Prometheus is in."""
     destinations: Count = 20

@@ -23,6 +23,7 @@ from mta.settings.mailauth import MailauthSettings
 from mta.settings.metrics import MetricsSettings
 from mta.settings.policy import PolicySettings
 from mta.settings.values import (
+    AT_START,
     Count,
     Derived,
     Endpoint,
@@ -55,9 +56,6 @@ LIMIT_KINDS = {
     for limit in fields(Limits)
 }
 """The annotations of `Limits`, which is of a pure module and names its units in words alone."""
-
-AT_START = {"at_start": True}
-"""Metadata of a field, or of a table and so of all its fields: taken once, at the start, and not by a reload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,7 +433,7 @@ class Settings:
     """Log lines."""
     history: HistorySettings = field(default=HistorySettings(), metadata=AT_START)
     """What became of each message."""
-    metrics: MetricsSettings = field(default=MetricsSettings(), metadata=AT_START)
+    metrics: MetricsSettings = MetricsSettings()
     """Numbers for those who watch."""
     mailauth: MailauthSettings = MailauthSettings()
     """Whose mail it is."""

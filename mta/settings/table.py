@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from mta.settings.locate import Path, line_of
 from mta.settings.problem import Problem, quoted
-from mta.settings.sections import AT_START, LIMIT_KINDS
-from mta.settings.values import DERIVED, OCTETS, PATH, Kind, Unfit, Within
+from mta.settings.sections import LIMIT_KINDS
+from mta.settings.values import AT_START, DERIVED, OCTETS, PATH, Kind, Unfit, Within
 from mta.smtp.limits import Limits
 
 T = TypeVar("T")

@@ -18,6 +18,9 @@ import idna
 from mta.settings.units import octets_text, parse_octets, parse_seconds, seconds_text
 from mta.smtp.address import Mailbox, address_literal, parse_mailbox
 
+AT_START = {"at_start": True}
+"""Metadata of a field, or of a table and so of all its fields: taken once, at the start, and not by a reload."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # RFC 1123 §2.1 host names; A-labels and the underscore of service names stand, a final dot does not

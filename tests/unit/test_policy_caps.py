@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from twisted.internet import defer, task
 
+from mta.board.alone import OwnTable
+from mta.board.port import Table
 from mta.observe.event import Kind, Level
 from mta.policy.caps import DAY, Caps, CapsMemory
 from mta.policy.memory import INTERVAL
@@ -23,7 +25,8 @@ NOON = 1_764_072_000.0  # 2025-11-25 12:00 UTC
 class Desk:
     """Caps over memories with files below `root`."""
 
-    def __init__(self, root: Path, at: float = NOON, **settings: int) -> None:
+    def __init__(self, root: Path, at: float = NOON, table: Table | None = None, **settings: int) -> None:
+        self.table = OwnTable() if table is None else table
         self.clock = task.Clock()
         self.clock.advance(at)
         self.journal = RecordingJournal(self.clock.seconds)
@@ -31,7 +34,7 @@ class Desk:
         self.memory = CapsMemory(str(root), 0, self.clock, inline, self.journal)
         self.counts, self.correspondents = self.memory.counts, self.memory.correspondents
         self.memory.start()
-        self.caps = Caps(lambda: self.settings, self.counts, self.correspondents, self.clock, self.journal)
+        self.caps = Caps(lambda: self.settings, self.counts, self.correspondents, self.clock, self.journal, self.table)
 
     def send(self, times: int, login: str = ALICE, own: UserCaps = ANY) -> None:
         """Send messages."""
@@ -166,3 +169,23 @@ def test_a_copy_counts_for_itself(desk: Desk) -> None:
     assert desk.caps.message(ALICE, ANY) is None
     assert len(desk.correspondents) == 0
     assert len(desk.journal.events) == events
+
+
+def test_workers_count_together(tmp_path: Path) -> None:
+    """What two workers took of a login in turn is one number; after a restart the larger memory of both counts."""
+    table = OwnTable()
+    one, other = (Desk(tmp_path / name, table=table, messages=10) for name in ("one", "other"))
+    one.send(4)
+    other.send(5)
+    one.send(1)
+    assert other.caps.message(ALICE, ANY) is not None
+    assert [kind for kind, _ in (*one.told(), *other.told())] == [Kind.CAP_REACHED, Kind.CAP_NEAR]
+    one.stop()
+    other.stop()
+    table = OwnTable()
+    again = Desk(tmp_path / "other", table=table, messages=10)
+    assert again.caps.message(ALICE, ANY) is None, "it knew of nine"
+    best = Desk(tmp_path / "one", table=table, messages=10)
+    assert best.caps.message(ALICE, ANY) is not None
+    again.stop()
+    best.stop()

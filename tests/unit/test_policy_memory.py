@@ -324,3 +324,33 @@ def test_keys_are_short_and_their_own() -> None:
     """A key has 16 octets whatever goes in, and the division into parts counts."""
     assert len(key_of("a", "b" * 10_000, "\udcff")) == 16
     assert key_of("a", "b") != key_of("ab") != key_of("a\0b", "")
+
+
+def test_workers_tell_each_other_what_they_put(tmp_path: Path) -> None:
+    """What one has put the other knows after the next exchange, and its file too; it is not told back."""
+    told: list[tuple[str, str, Any]] = []
+    worlds = [World(tmp_path / f"greylist-{number}.sqlite") for number in range(2)]
+    for number, world in enumerate(worlds):
+        world.memory._spread = lambda name, rows, number=number: told.append((str(number), name, rows))
+        world.memory.start()
+    worlds[0].memory.put(b"a", Seen(1000.0, 5000.0, 1))
+    assert told == []
+    worlds[0].clock.advance(INTERVAL)
+    assert told == [("0", "greylist", [(b"a".hex(), 1000.0, 5000.0, 1)])]
+    worlds[1].memory.learn(told[0][2])
+    assert worlds[1].memory.get(b"a") == Seen(1000.0, 5000.0, 1)
+    worlds[1].clock.advance(INTERVAL)
+    assert len(told) == 1
+    assert set(worlds[1].rows()) == {b"a"}
+    for world in worlds:
+        world.stop()
+
+
+def test_what_is_heard_never_replaces_what_is_newer(world: World) -> None:
+    """Of what is known and what is heard the later end counts, and of two with the same end the larger count."""
+    world.memory.put(b"a", Seen(1000.0, 5000.0, 3))
+    world.memory.learn([(b"a".hex(), 1000.0, 4000.0, 9), (b"a".hex(), 1000.0, 5000.0, 2)])
+    assert world.memory.get(b"a") == Seen(1000.0, 5000.0, 3)
+    world.memory.learn([(b"a".hex(), 1000.0, 5000.0, 4), (b"b".hex(), 1000.0, 4000.0, 0)])
+    assert world.memory.get(b"a") == Seen(1000.0, 5000.0, 4)
+    assert world.memory.get(b"b") == Seen(1000.0, 4000.0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mta.auth.verifier import make_scram_verifier
+from mta.board.alone import OwnTable
 from mta.observe.event import Kind
 from mta.policy.caps import Caps, CapsMemory
 from mta.settings.caps import CapsSettings
@@ -61,7 +62,8 @@ def capped(tmp_path: Path, **caps: int) -> Post:
     memory = CapsMemory(str(tmp_path), 0, post.clock, inline, post.journal)
     memory.start()
     settings = CapsSettings(**caps)
-    post.reception.caps = Caps(lambda: settings, memory.counts, memory.correspondents, post.clock, post.journal)
+    counts = memory.counts, memory.correspondents
+    post.reception.caps = Caps(lambda: settings, *counts, post.clock, post.journal, OwnTable())
     return post
 
 

@@ -188,7 +188,7 @@ nameservers = "127.0.0.1"
     assert refused(path) == [
         (0, "hostname", 'a fully qualified host name, "mail.example.org"', "nothing"),
         (1, "hostnme", 'a key that is known here; did you mean "hostname"?', '"hostnme"'),
-        (2, "workers", "a whole number, 1 to 1", "0"),
+        (2, "workers", "a whole number, 0 to 64", "65"),
         (3, "state", 'a path, "../var"', "5"),
         (5, "[[mx.listen]]", listen, '"127.0.0.1:99999"'),
         (5, "[[mx.listen]]", listen, '"25"'),
