@@ -21,6 +21,7 @@ COMMANDS = {
     "dkim": "mta.cli.dkim:dkim",
     "domain": "mta.cli.domain:domain",
     "explain": "mta.cli.explain:explain",
+    "import": "mta.cli.importing:import_",
     "init": "mta.cli.init:init",
     "log": "mta.cli.log:log",
     "policy": "mta.cli.policy:policy",
