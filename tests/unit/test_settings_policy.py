@@ -41,7 +41,7 @@ def test_every_field_is_described() -> None:
     for cls in own:
         described = reference._descriptions(cls)
         assert [f.name for f in dataclasses.fields(cls) if not described.get(f.name)] == [], cls
-    assert "`[[policy.dnsbl.list]]`" in "".join(reference._tables(PolicySettings, "policy"))
+    assert "`[[policy.dnsbl.list]]`" in reference.render()
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         tmp_path,
         """\
 hostnme = "mail.example.org"
-workers = 0
+workers = 65
 state = 5
 [mx]
 listen = ["127.0.0.1:2525", "25", "127.0.0.1:99999", "[zz]:1"]
