@@ -16,7 +16,7 @@ from mta.cli.page import Page, columns
 from mta.observe.event import Event, Kind
 from mta.observe.log import harmless
 from mta.observe.story import Story, addresses, with_session
-from mta.observe.telling import Mood, duration, octets
+from mta.observe.telling import Mood, duration, mailbox, octets
 
 TIMES_SHOWN = 6
 """Attempts of the schedule that are told; the others come at the longest interval."""
@@ -46,6 +46,9 @@ class Text:
 
     def letter(self, explained: Mapping[str, Any]) -> None:
         """Print what would become of a letter."""
+        client, service, sender = explained["address"], explained["service"], explained["sender"]
+        click.echo(harmless(f"A letter from {mailbox(sender)}, brought to {service} by {client}"))
+        click.echo()
         for step in explained["steps"]:
             self._step(step)
         self._checks(explained["checks"])
@@ -55,12 +58,9 @@ class Text:
             )
         click.echo()
         text, mood = _OUTCOMES[explained["outcome"]]
-        decided = [
-            step["decided"] for step in explained["steps"] if step["reply"][:1] in ("4", "5") and step["decided"]
-        ]
-        if explained["outcome"] != "accepted" and decided:
-            last = decided[-1]
-            text = f"{text} {last['rule']} decides that: {last['reason']}{_where(last)}"
+        decided = _decided(explained)
+        if decided is not None:
+            text = f"{text} {decided['rule']} decides that: {decided['reason']}{_where(decided)}"
         self._page.line("", harmless(text), mood)
         self._ahead(explained)
 
@@ -164,7 +164,7 @@ class Text:
         waiting = f", {limit['waiting']} waiting" if limit.get("waiting") else ""
         rests = f", which rests for {duration(limit['rests'])}" if limit.get("rests") else ""
         self._page.line(
-            "  ", harmless(f"{what}: {value}{now}{waiting}{rests}{_where(limit) if limit.get('at') else ' (default)'}")
+            "  ", harmless(f"{what}: {value}{now}{waiting}{rests}{_key(limit)}"))
         )
 
     def _schedule(self, schedule: Mapping[str, Any]) -> None:
@@ -174,9 +174,9 @@ class Text:
         more = f" and then every {duration(longest)}" if len(times) > TIMES_SHOWN else ""
         click.echo(click.style("If a server elsewhere does not take it at once", bold=True))
         jitter = f", each earlier or later by up to {schedule['jitter']:.0%}" if schedule["jitter"] else ""
-        self._page.line("  ", f"tried again after {told}{more}{jitter} [[queue] first_retry, longest_retry, jitter]")
-        self._page.line("  ", f"the sender is told after {duration(schedule['warn_after'])} [[queue] warn_after]")
-        self._page.line("  ", f"returned to the sender after {duration(schedule['lifetime'])} [[queue] lifetime]")
+        self._page.line("  ", f"tried again after {told}{more}{jitter} (queue.first_retry, longest_retry, jitter)")
+        self._page.line("  ", f"the sender is told after {duration(schedule['warn_after'])} (queue.warn_after)")
+        self._page.line("  ", f"returned to the sender after {duration(schedule['lifetime'])} (queue.lifetime)")
 
 
 _PLACES = {
@@ -198,6 +198,20 @@ def _host(host: Mapping[str, Any]) -> str:
 
 def _same(said: Mapping[str, Any], decided: Mapping[str, Any]) -> bool:
     return all(said[key] == decided[key] for key in ("rule", "reason", "source"))
+
+
+def _decided(explained: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What decided the outcome, where the message is not accepted."""
+    digits = {"deferred": "4", "refused": "5", "discarded": "2"}.get(explained["outcome"], "-")
+    steps = [step for step in explained["steps"] if step["reply"].startswith(digits) and step["decided"]]
+    decided: Mapping[str, Any] | None = steps[-1]["decided"] if steps else None
+    return decided
+
+
+def _key(limit: Mapping[str, Any]) -> str:
+    """The key that sets a limit, and where it stands."""
+    key = limit["source"].replace("[", "").replace("] ", ".")
+    return f" ({key}, {limit.get('at') or 'the default'})"
 
 
 def _reply(wire: str) -> str:

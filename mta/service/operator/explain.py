@@ -75,6 +75,7 @@ class ExplainCommands:
         explained: dict[str, Any] = {
             "service": letter.service,
             "address": letter.address,
+            "sender": letter.sender,
             "steps": [step.told() for step in record.steps],
             "checks": record.checks,
             "outcome": _outcome(record),
