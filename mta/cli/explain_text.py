@@ -163,9 +163,7 @@ class Text:
         now = f", {limit['now']:g} now" if limit["now"] is not None else ""
         waiting = f", {limit['waiting']} waiting" if limit.get("waiting") else ""
         rests = f", which rests for {duration(limit['rests'])}" if limit.get("rests") else ""
-        self._page.line(
-            "  ", harmless(f"{what}: {value}{now}{waiting}{rests}{_key(limit)}"))
-        )
+        self._page.line("  ", harmless(f"{what}: {value}{now}{waiting}{rests}{_key(limit)}"))
 
     def _schedule(self, schedule: Mapping[str, Any]) -> None:
         times = schedule["again_after"]
