@@ -74,7 +74,7 @@ def traced(server: Daemon, what: str, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_a_message_that_is_delivered_here(server: Daemon) -> None:
-    """`mta send` follows it to the Maildir; its trace says connection, TLS, login, commit and file, with their lines."""
+    """`mta send` follows it to the Maildir; its trace says connection, TLS, login, commit and file."""
     sent = send(server, "--to", "bob@example.test")
     assert sent.returncode == 0, sent.stdout + sent.stderr
     in_order(sent.stdout, "TLS: TLSv1.3", "login alice@example.test: 235", "queued as", "accepted", "delivered")
