@@ -21,8 +21,13 @@ _EVERYBODY_WRITES = 0o002
 def check_files(settings: Settings, server: Server, stat: Stat = os.stat) -> list[Finding]:
     """Look at settings, keys, passwords and the directories of the server."""
     found: list[Finding] = []
+    bars: set[str] = set()
     for path, secret in _settings_files(settings):
         found += _settings_file(path, secret, server, stat)
+        bar = server.barred(path, stat)
+        if bar and bar not in bars:
+            bars.add(bar)
+            found.append(_barred(path, bar, server, inside=os.path.dirname(settings.path)))
     found += _place("state", settings.state, server, stat, private=True)
     found += _place("mail", settings.mail, server, stat, private=False)
     return some(found)
@@ -65,12 +70,9 @@ def _settings_file(path: str, secret: str, server: Server, stat: Stat) -> Iterat
         severity = warning if secret == "hashes of passwords" else error
         why = f"it holds {secret}"
         yield severity(FILES, f"everybody on this machine can read {path}", why, path, command("chmod", "o=", path))
-    barred = server.barred(path, stat)
-    if barred:
-        yield _barred(FILES, path, barred, server)
-    elif not server.may(status, READ | (ENTER if is_directory else 0)):
+    if not server.may(status, READ | (ENTER if is_directory else 0)):
         why = "the next start or reload is refused"
-        mend = f"{command('chgrp', _group(server), path)} && {command('chmod', 'g+rX', path)}"
+        mend = _for_group(path, server)
         yield error(FILES, f"the server, which runs as {server.name}, cannot read {path}", why, path, mend)
 
 
@@ -90,7 +92,7 @@ def _place(key: str, path: str, server: Server, stat: Stat, private: bool) -> It
         return
     barred = server.barred(path, stat)
     if barred:
-        yield _barred(FILES, path, barred, server)
+        yield _barred(path, barred, server)
     if not server.may(status, READ | WRITE | ENTER):
         mend = command("chown", server.name, path)
         yield error(FILES, f"the server, which runs as {server.name}, cannot write in {path}", f"`{key}`", key, mend)
@@ -102,9 +104,17 @@ def _place(key: str, path: str, server: Server, stat: Stat, private: bool) -> It
         yield error(FILES, f"everybody can write in {path}", "mail is there", path, command("chmod", "o-w", path))
 
 
-def _barred(check: str, path: str, barred: str, server: Server) -> Finding:
+def _barred(path: str, bar: str, server: Server, inside: str = "") -> Finding:
+    """A directory that bars the way; one of ours, below `inside`, is opened to the server alone."""
     what = f"the server, which runs as {server.name}, cannot reach {path}"
-    return error(check, what, f"it may not enter {barred}", barred, command("chmod", "o+x", barred))
+    ours = bar == inside or bar.startswith(f"{inside}/") if inside else False
+    mend = _for_group(bar, server) if ours else command("chmod", "o+x", bar)
+    return error(FILES, what, f"it may not enter {bar}", bar, mend)
+
+
+def _for_group(path: str, server: Server) -> str:
+    """The commands that let the server read something, and nobody else."""
+    return f"{command('chgrp', _group(server), path)} && {command('chmod', 'g+rX', path)}"
 
 
 def _group(server: Server) -> str:
