@@ -247,9 +247,10 @@ class QueueSettings:
     """How long a destination that no connection reached is left alone; then one attempt tries it. (Postfix, likewise,
     keeps a dead destination out of its active queue for ``minimal_backoff_time``.)"""
     memory_messages: Count = 20000
-    """Messages known in memory; the others wait in the database (Postfix's ``qmgr_message_active_limit``)."""
+    """Messages known in the memory of each worker; the others wait in the database (Postfix's
+    ``qmgr_message_active_limit``)."""
     concurrency: Count = field(default=100, metadata=AT_START)
-    """Deliveries under way at once, all destinations together (Postfix's ``default_process_limit``)."""
+    """Deliveries under way at once in each worker, all destinations together (Postfix's ``default_process_limit``)."""
 
 
 @dataclass(frozen=True, slots=True)
