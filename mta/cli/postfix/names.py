@@ -17,18 +17,22 @@ and told; Postfix takes such mail and returns it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mta.cli.postfix.lines import Place
 from mta.cli.postfix.main_cf import MainCf, divided
 from mta.cli.postfix.outcome import NewFile, Note, Outcome
 from mta.cli.postfix.tables import Alias, CannotRead, Entry, ReadFile, Table, aliases_of, read_aliases, read_table
-from mta.settings.domains import CATCH_ALL, is_user_name
-from mta.settings.system import LOCALHOST
+from mta.settings.alias_file import AliasLine, alias_lines, without_alias, without_targets
+from mta.settings.domains import CATCH_ALL, is_user_name, primary_of
+from mta.settings.sections import Settings
+from mta.settings.system import LOCALHOST, system_users
 from mta.settings.values import parse_address, parse_host_name
 
 POSTMASTER = "postmaster"
+LOCAL_ALIASES = "local-aliases"
+"""A copy of the file of aliases(5), where ours cannot take all of it."""
 
 
 @dataclass(slots=True)
@@ -40,17 +44,26 @@ class _Domain:
 class Names:
     """Translates domains and addresses. `people` are the users of this machine that have a mailbox."""
 
-    def __init__(self, main: MainCf, outcome: Outcome, read: ReadFile, people: Sequence[str]) -> None:
+    def __init__(
+        self,
+        main: MainCf,
+        outcome: Outcome,
+        read: ReadFile,
+        people: Sequence[str],
+        users: Callable[[], Collection[str]] = system_users,
+    ) -> None:
         self._main = main
         self._outcome = outcome
         self._read = read
         self._people = people
+        self._users = users
         self._tables: dict[str, Table] = {}
         self._domains: dict[str, _Domain] = {}
         self.host = main.value("myhostname").lower()
         self.machine = {self.host, f"localhost.{main.value('mydomain')}", *LOCALHOST}
         self.aliases_file = ""
-        """The file of aliases(5) that ``[local]`` names; empty: none."""
+        """The file of aliases(5); empty: none."""
+        self._aliases_text = ""
 
     def translate(self) -> None:
         """Find them, and make the files of the domains."""
@@ -67,6 +80,7 @@ class Names:
             self._add_system(name, system)
         self._virtual_aliases(set(local))
         self._clean({each.name for each in system})
+        self._clean_system()
         for name, domain in self._domains.items():
             self._postmaster(name, domain)
             self._write(name, domain)
@@ -161,11 +175,11 @@ class Names:
                 self._outcome.leave("alias_maps", f"{word}: only the first file of aliases is read")
                 continue
             try:
-                self.aliases_file, text = read_aliases(word, self._read)
+                self.aliases_file, self._aliases_text = read_aliases(word, self._read)
             except CannotRead as why:
                 self._outcome.leave("alias_maps", f"{word}: {why}")
                 continue
-            found = aliases_of(text, self.aliases_file)
+            found = aliases_of(self._aliases_text, self.aliases_file)
             self._outcome.taken.append(
                 Note(self._main.place("alias_maps"), f"{word}: [local] aliases, {len(found)} names")
             )
@@ -273,6 +287,44 @@ class Names:
         if target.lower() == alias:
             return user in domain.users
         return not names.isdisjoint({*domain.users, *domain.aliases}) or CATCH_ALL in domain.aliases
+
+    def _clean_system(self) -> None:
+        """Make a copy of the file of aliases(5) without targets that ours cannot have, if there are any."""
+        primary = self._domains.get(primary_of(self._domains, Settings(self.host)))
+        reached = {*self._users(), *(primary.users if primary else ()), *(primary.aliases if primary else ())}
+        text = self._aliases_text
+        while True:
+            lines = [line for line in alias_lines(text) if line.name is not None]
+            known = {*reached, *(str(line.name).strip('"').lower() for line in lines)}
+            bad = {line: [at for at, each in enumerate(line.targets) if not self._taken(each, known)] for line in lines}
+            line = next((line for line, places in bad.items() if places), None)
+            if line is None:
+                break
+            gone = ", ".join(line.targets[at] for at in bad[line])
+            note = f"{line.name}: {gone} leads to nobody" if _is_address(gone) else f"{line.name}: {gone} is no address"
+            self._outcome.left.append(Note(Place(self.aliases_file, self._line(line)), note))
+            whole = len(bad[line]) == len(line.targets)
+            text = without_alias(text, line) if whole else without_targets(text, line, bad[line])
+        if text != self._aliases_text:
+            self._outcome.files[LOCAL_ALIASES] = NewFile(text)
+            copied = f"[local] aliases is {LOCAL_ALIASES}, a copy of {self.aliases_file} without what is not taken"
+            self._outcome.differ("alias_maps", copied)
+
+    def _line(self, alias: AliasLine) -> int:
+        """The line of an alias in the file as it is."""
+        return next((each.number for each in alias_lines(self._aliases_text) if each.name == alias.name), 0)
+
+    def _taken(self, target: str, known: Collection[str]) -> bool:
+        """Whether a target can stand in our file of aliases(5)."""
+        if not _is_address(target):
+            return False
+        try:
+            mailbox = parse_address(target, self.host)
+        except ValueError:
+            return False
+        if mailbox.domain == self.host:
+            return mailbox.local_part.lower() in known
+        return self._leads("", target, self._main.value("recipient_delimiter")[:1], set(known))
 
     # Files
 

@@ -48,10 +48,10 @@ _HINTS = (
 )
 _RESTRICTIONS = re.compile(r"smtpd_(client|helo|sender|relay|recipient|data|end_of_data)_restrictions")
 _WITHOUT_MEANING = re.compile(
-    r"""biff | append_dot_mydomain | compatibility_level | mydomain | myorigin | mail_owner | setgid_group | default_privs
-      | mail_name | \w+_directory | \w+_path | debug\w+ | default_database_type | inet_protocols | \w+_limit_\w+
-      | mailbox_size_limit | virtual_mailbox_limit | virtual_(uid|gid)_maps | virtual_minimum_uid | local_recipient_maps
-      | unknown_local_recipient_reject_code | smtpd?_tls_session_cache_database | smtpd?_tls_loglevel | smtpd?_use_tls
+    r"""biff | append_dot_mydomain | compatibility_level | mydomain | myorigin | mail_owner | setgid_group
+      | default_privs | mail_name | \w+_directory | \w+_path | debug\w+ | default_database_type | inet_protocols
+      | \w+_limit_\w+ | mailbox_size_limit | virtual_mailbox_limit | virtual_(uid|gid)_maps | virtual_minimum_uid
+      | local_recipient_maps | unknown_local_recipient_reject_code | smtpd?_tls_session_cache_database | smtpd?_tls_loglevel | smtpd?_use_tls
       | smtp_tls_(CApath|CAfile|note_starttls_offer) | smtpd_tls_(received_header|auth_only|security_level)
       | smtpd_banner | disable_vrfy_command | smtpd_helo_required | strict_rfc821_envelopes | broken_sasl_auth_clients
       | smtp_sasl(_tls)?_security_options | smtpd_sasl_(security_options|local_domain)""",
@@ -219,7 +219,7 @@ class Server:
             except ValueError:
                 wrong.append(word)
                 continue
-            if not network.is_loopback:
+            if not _loopback(network):
                 networks.append(str(network))
         if wrong:
             self._outcome.leave("mynetworks", f"{', '.join(wrong)}: no network as it is written here")
@@ -263,6 +263,11 @@ class Server:
             else:
                 text = "has no counterpart that this command knows; docs/settings.md has all settings"
             self._outcome.leave(name, f"{name} = {self._main.value(name)}: {text}")
+
+
+def _loopback(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    return network.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
 def next_hop(text: str) -> tuple[str, int | None, bool]:

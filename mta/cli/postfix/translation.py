@@ -14,15 +14,13 @@ from pathlib import Path
 
 from mta.cli.postfix.lines import Place
 from mta.cli.postfix.main_cf import MainCf
-from mta.cli.postfix.names import Names
+from mta.cli.postfix.names import LOCAL_ALIASES, Names
 from mta.cli.postfix.outcome import NewFile, Note, Outcome
 from mta.cli.postfix.server import Server
 from mta.cli.postfix.tables import ReadFile
 from mta.settings.problem import Problem, SettingsRefused
 from mta.settings.reader import load
 
-LOCAL_ALIASES = "local-aliases"
-"""A copy of the file of aliases(5), where ours cannot take all of it."""
 _ROUNDS = 20
 """How often the result is tried."""
 _FIRST_PERSON, _LAST_PERSON = 1000, 59999
@@ -59,7 +57,8 @@ def translate(
     outcome = Outcome(main)
     names = Names(main, outcome, read, people() if persons is None else persons)
     names.translate()
-    Server(outcome, read).translate(names.aliases_file)
+    copied = LOCAL_ALIASES in outcome.files
+    Server(outcome, read).translate(LOCAL_ALIASES if copied else names.aliases_file)
     _tell_of_master(directory, outcome)
     return outcome, _try(outcome, names.aliases_file, read)
 
@@ -96,14 +95,12 @@ def _told(problem: Problem, place: str) -> Problem:
 
 def _without(outcome: Outcome, problem: Problem, place: str, aliases_file: str, read: ReadFile) -> bool:
     """Make a comment of the alias that a problem is about; False where it is about none."""
-    if problem.file == aliases_file and problem.line:
+    if problem.file == aliases_file and problem.line and LOCAL_ALIASES not in outcome.files:
         # Only now is a copy needed: the file itself is left as it is.
-        outcome.files[LOCAL_ALIASES] = NewFile(_commented(read(aliases_file), problem.line))
+        outcome.files[LOCAL_ALIASES] = NewFile(read(aliases_file))
         toml = outcome.files["mta.toml"]
         line = f'aliases = "{aliases_file}"'
         outcome.files["mta.toml"] = NewFile(toml.text.replace(line, f'aliases = "{LOCAL_ALIASES}"'), toml.mode)
-        copied = f"{LOCAL_ALIASES} is a copy without this line: {problem.found} cannot be a target here"
-        outcome.left.append(Note(Place(aliases_file, problem.line), copied))
         return True
     file = os.path.relpath(problem.file, place)
     if os.path.basename(file) not in ("aliases", LOCAL_ALIASES) or not problem.line or file not in outcome.files:
