@@ -123,6 +123,7 @@ def read_greeting(host: str, port: int, implicit_tls: bool) -> str:
             if not more:
                 break
             octets += more
+        connection.settimeout(PATIENCE)
         with contextlib.suppress(OSError):
             connection.sendall(b"QUIT\r\n")
             connection.recv(_GREETING_MAXIMUM)
