@@ -117,7 +117,8 @@ class Pace(Generic[J]):
         if self.width < self.total and not self._room(destination, lane.running + ahead, lane.width):
             others = sum(other // 2 for other in self._shares.others(destination))
             shared = f", {others} of them by other workers" if others else ""
-            return Reason(f"limit of {lane.width} connections to {destination}{shared}{before}", _WIDTH)
+            connections = "connection" if lane.width == 1 else "connections"
+            return Reason(f"limit of {lane.width} {connections} to {destination}{shared}{before}", _WIDTH)
         if self.running + ahead >= self.total:
             return Reason(f"limit of {self.total} attempts at once{before}", _TOTAL)
         return None
