@@ -147,11 +147,11 @@ def serve(greeting: bytes, context: ssl.SSLContext | None = None) -> int:
 
     def answer() -> None:
         connection = listening.accept()[0]
-        with listening, connection:
-            with context.wrap_socket(connection, server_side=True) if context else connection as talking:
-                talking.sendall(greeting)
-                if greeting:
-                    talking.recv(100)
+        talking = context.wrap_socket(connection, server_side=True) if context else connection
+        with listening, talking:
+            talking.sendall(greeting)
+            if greeting:
+                talking.recv(100)
 
     threading.Thread(target=answer, daemon=True).start()
     return int(listening.getsockname()[1])
