@@ -189,6 +189,8 @@ def test_a_failure_and_its_report_are_recorded_together() -> None:
     assert b"550 5.1.1 no such user" in relay.spool.content(report_id)
     [event] = relay.journal.of(Kind.REPORT_QUEUED)
     assert (event.queue_id, event.fields["about"]) == (report_id, queue_id)
+    [failed] = relay.journal.of(Kind.RECIPIENT_FAILED)
+    assert failed.fields["report"] == report_id
 
 
 def test_a_bounce_of_a_bounce_is_never_made() -> None:
@@ -238,6 +240,8 @@ def test_a_delay_is_warned_of_once() -> None:
     reports = relay.journal.of(Kind.REPORT_QUEUED)
     assert len(reports) == 1
     assert reports[0].time == 1000 + 4 * 3600
+    named = [event.fields.get("report") for event in relay.journal.of(Kind.RECIPIENT_DEFERRED)]
+    assert [each for each in named if each] == [reports[0].queue_id]
     assert len(relay.local.attempts) == 1
 
 
