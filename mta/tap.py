@@ -1,6 +1,7 @@
 """`twistd mta`: options, and the service that twistd starts; and the main function of a worker process.
 
-The reactor is imported here and nowhere else.
+The reactor is imported here and nowhere else. What carries mail is imported late: Twisted's endpoints, as soon as they
+are imported, take ``LISTEN_PID`` and ``LISTEN_FDS`` out of the environment, and with them systemd's sockets from us.
 
 A configuration that cannot be used is told whole, and nothing starts. SIGHUP reloads; its handler is installed before
 anything slow, so that an early one is not the end of the process.
@@ -18,9 +19,7 @@ from typing import Any
 from twisted.application import service
 from twisted.python import usage
 
-from mta.service.child import Child
 from mta.service.clock import monotonic
-from mta.service.parent import Parent
 from mta.service.reactor_log import ReactorLog
 from mta.service.starting import tell_cannot_start
 from mta.settings.problem import SettingsRefused
@@ -59,6 +58,7 @@ def makeService(options: Options) -> service.IService:
     """Make the service, with its configuration read and checked; ends the process where that cannot be used."""
     from twisted.internet import reactor as installed
 
+    environment = dict(os.environ)  # before the import below
     reactor: Any = installed
     early: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, frame: early.append(number))
@@ -67,8 +67,10 @@ def makeService(options: Options) -> service.IService:
         settings = load(path)
     except SettingsRefused as refused:
         sys.exit(f"mta: the configuration cannot be used, nothing was started:\n{refused}")
+    from mta.service.parent import Parent
+
     monotonic(reactor)
-    parent = Parent(path, settings, reactor)
+    parent = Parent(path, settings, reactor, environment=environment)
     signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(parent.reload_by_signal))
     if early:
         reactor.callWhenRunning(parent.reload_by_signal)
@@ -79,6 +81,8 @@ def work(number: int, path: str) -> None:
     """Be the worker process `number` of the configuration at `path`, until the parent wants no more of it."""
     from twisted.internet import reactor as installed
     from twisted.logger import globalLogBeginner
+
+    from mta.service.child import Child
 
     reactor: Any = installed
     monotonic(reactor)

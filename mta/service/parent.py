@@ -46,15 +46,24 @@ _ANY_WORKER = frozenset({"explain"})
 
 
 class Parent(service.Service):
-    """The service that twistd starts. `pools` makes the worker's threads, of which so many check passwords."""
+    """The service that twistd starts. `pools` makes the worker's threads, of which so many check passwords.
+
+    `environment` tells of the sockets that systemd hands over, which stay where they are.
+    """
 
     def __init__(
-        self, path: str, settings: Settings, reactor: Any, pools: Callable[[Any, int], Pools] = start_pools
+        self,
+        path: str,
+        settings: Settings,
+        reactor: Any,
+        pools: Callable[[Any, int], Pools] = start_pools,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._path = path
         self._at_start = settings
         self._reactor = reactor
         self._make_pools = pools
+        self._environment = environment
         self._control: Any = None
         self._scrapes: Any = None
         self._reactor_log = ReactorLog()
@@ -86,7 +95,7 @@ class Parent(service.Service):
         try:
             self._systemd = started_by(os.environ, os.getpid())
             self._control_path = _control_path(self._at_start)
-            self._sockets = open_sockets(self._at_start, inherited(os.environ, os.getpid()))
+            self._sockets = open_sockets(self._at_start, inherited(self._environment, os.getpid()))
         except Exception as problem:
             tell_cannot_start(problem)
             raise SystemExit(1) from problem
