@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from mta.cli.change import ALIASES, USERS, directories, read_settings
-from mta.cli.place import chosen, line_of, place_of
+from mta.cli.place import chosen, counted, line_of, place_of
 from mta.cli.user_change import app_names
 from mta.settings.alias_file import alias_lines
 from mta.settings.app_passwords import FILE as APP_PASSWORDS
@@ -39,7 +39,7 @@ def domains(config: Path, as_json: bool) -> None:
                 }
             )
         signed = f"signed with {', '.join(signing)}" if signing else "not signed"
-        rows.append((name, _counted(len(users), "user"), _counted(len(aliases), "alias", "es"), signed))
+        rows.append((name, counted(len(users), "user"), counted(len(aliases), "alias", "es"), signed))
     if not as_json:
         _print(rows, f"There are no domains: mta domain add NAME (in {config.absolute().parent / 'domains'})")
 
@@ -109,10 +109,6 @@ def _text(directory: str, file: str) -> str:
             return opened.read()
     except FileNotFoundError:
         return ""
-
-
-def _counted(number: int, what: str, plural: str = "s") -> str:
-    return f"{number} {what}{'' if number == 1 else plural}"
 
 
 def _print_json(value: Mapping[str, object]) -> None:

@@ -69,3 +69,8 @@ def line_of(user: Place, text: str) -> Line:
         numbers = ", ".join(str(line.number) for line in lines)
         fail(f"{user} stands on several lines of its file ({numbers}): take all but one out by hand", EX_DATAERR)
     return lines[0]
+
+
+def counted(number: int, what: str, plural: str = "s") -> str:
+    """Say how many: ``1 user``, ``2 users``."""
+    return f"{number} {what}{'' if number == 1 else plural}"

@@ -15,7 +15,7 @@ from mta.cli.alias_change import leading_to, remove_leading
 from mta.cli.change import ALIASES, USERS, Change, changing, directories, read_settings
 from mta.cli.daemon import EX_DATAERR, ask_daemon, fail, take_effect
 from mta.cli.password import choose, make
-from mta.cli.place import Place, line_of, place_of
+from mta.cli.place import Place, counted, line_of, place_of
 from mta.settings.alias_file import alias_lines
 from mta.settings.app_passwords import FILE as APP_PASSWORDS
 from mta.settings.app_passwords import PER_USER
@@ -124,8 +124,10 @@ def disable(config: Path, user: str, reason: str) -> None:
     click.echo(f"{place} is disabled: nobody logs in with it. Mail to it is delivered as before.")
     done = _have_done(config, "account-disable", place)
     if done is not None:
-        held = f"{done['messages']} messages to {done['recipients']} recipients"
-        click.echo(f"{done['sessions']} sessions of it were ended; in the queue {held} were held.")
+        held = f"{counted(done['messages'], 'message')} to {counted(done['recipients'], 'recipient')}"
+        click.echo(f"Ended: {counted(done['sessions'], 'session')}. Held in the queue: {held}.")
+        if done["messages"]:
+            click.echo(f"To look at these: mta queue list --login {place}")
     click.echo(f"To undo this: mta user enable {place}")
 
 
@@ -140,7 +142,8 @@ def enable(config: Path, user: str) -> None:
     click.echo(f"{place} is enabled again.")
     done = _have_done(config, "account-enable", place)
     if done is not None:
-        click.echo(f"In the queue {done['messages']} messages to {done['recipients']} recipients were released.")
+        released = f"{counted(done['messages'], 'message')} to {counted(done['recipients'], 'recipient')}"
+        click.echo(f"Released in the queue: {released}.")
 
 
 def add_app_password(config: Path, user: str, name: str) -> None:
