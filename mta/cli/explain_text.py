@@ -16,7 +16,7 @@ from mta.cli.page import Page, columns
 from mta.observe.event import Event, Kind
 from mta.observe.log import harmless
 from mta.observe.story import Story, addresses, with_session
-from mta.observe.telling import Mood, duration, mailbox, octets
+from mta.observe.telling import Mood, count, duration, mailbox, octets
 
 TIMES_SHOWN = 6
 """Attempts of the schedule that are told; the others come at the longest interval."""
@@ -88,9 +88,9 @@ class Text:
         refused = step["reply"][:1] in ("4", "5")
         click.echo(click.style(harmless(command), bold=True))
         self._page.line("  ", harmless(_reply(step["reply"])), Mood.BAD if refused else Mood.PLAIN)
-        silent = list(dict.fromkeys(each["rule"] for each in step["asked"] if each["answer"] == "no opinion"))
+        silent = list(dict.fromkeys(each["rule"] for each in step["asked"] if _is_silent(each)))
         for each in step["asked"]:
-            if each["answer"] != "no opinion":
+            if not _is_silent(each):
                 self._rule(each, step)
         decided = step["decided"]
         if decided and not any(_same(each, decided) for each in step["asked"]):
@@ -128,13 +128,15 @@ class Text:
             click.echo(click.style("Where it goes", bold=True))
         for place in explained["recipients"]:
             self._place(place, "  ")
-        click.echo()
-        click.echo(click.style("Limits in force", bold=True))
+        if explained["limits"]:
+            click.echo()
+            click.echo(click.style("Limits in force", bold=True))
         for limit in explained["limits"]:
             self._limit(limit)
-        if any(place["place"] in ("remote", "waits") for place in explained["recipients"]):
+        elsewhere = [place for place in explained["recipients"] if place["place"] in ("remote", "waits")]
+        if elsewhere:
             click.echo()
-            self._schedule(explained["schedule"])
+            self._schedule(elsewhere[0].get("schedule") or explained["schedule"], explained.get("expires"))
 
     def _place(self, place: Mapping[str, Any], lead: str) -> None:
         named = f" (for {place['named']})" if place["named"] != place["recipient"] else ""
@@ -142,7 +144,7 @@ class Text:
         text = f"{place['recipient']}{named}: {where}{place['reason']}{_source(place['source'])}"
         self._page.line(lead, harmless(text), _MOODS.get(place["place"], Mood.BAD))
         for each in place.get("asked", ()):
-            if each["answer"] != "NoOpinion":
+            if not _is_silent(each):
                 self._page.line(lead + "  ", harmless(f"{each['rule']}: {each['answer']}: {each['reason']}"))
         for host in place.get("route", ()):
             self._page.line(lead + "  ", harmless(_host(host)))
@@ -152,7 +154,7 @@ class Text:
             self._page.line(lead + "  ", harmless(self._waiting(place)))
 
     def _waiting(self, place: Mapping[str, Any]) -> str:
-        attempts = f"after {place['attempts']} attempts" if place["attempts"] else "the first attempt"
+        attempts = f"after {count(place['attempts'], 'attempt')}" if place["attempts"] else "the first one"
         last = f"; last: {place['last']}" if place["last"] else ""
         return f"next attempt {self._page.date(place['due'])}, {attempts}{last}"
 
@@ -165,16 +167,18 @@ class Text:
         rests = f", which rests for {duration(limit['rests'])}" if limit.get("rests") else ""
         self._page.line("  ", harmless(f"{what}: {value}{now}{waiting}{rests}{_key(limit)}"))
 
-    def _schedule(self, schedule: Mapping[str, Any]) -> None:
+    def _schedule(self, schedule: Mapping[str, Any], expires: float | None) -> None:
         times = schedule["again_after"]
         told = ", ".join(duration(at) for at in times[:TIMES_SHOWN])
         longest = times[-1] - times[-2] if len(times) > 1 else 0
         more = f" and then every {duration(longest)}" if len(times) > TIMES_SHOWN else ""
-        click.echo(click.style("If a server elsewhere does not take it at once", bold=True))
+        heading = "If it is not taken elsewhere at once" if expires is None else "If the next attempt fails"
+        click.echo(click.style(heading, bold=True))
         jitter = f", each earlier or later by up to {schedule['jitter']:.0%}" if schedule["jitter"] else ""
         self._page.line("  ", f"tried again after {told}{more}{jitter} (queue.first_retry, longest_retry, jitter)")
         self._page.line("  ", f"the sender is told after {duration(schedule['warn_after'])} (queue.warn_after)")
-        self._page.line("  ", f"returned to the sender after {duration(schedule['lifetime'])} (queue.lifetime)")
+        end = f"after {duration(schedule['lifetime'])}" if expires is None else f"on {self._page.date(expires)}"
+        self._page.line("  ", f"returned to the sender {end} (queue.lifetime)")
 
 
 _PLACES = {
@@ -196,6 +200,10 @@ def _host(host: Mapping[str, Any]) -> str:
 
 def _same(said: Mapping[str, Any], decided: Mapping[str, Any]) -> bool:
     return all(said[key] == decided[key] for key in ("rule", "reason", "source"))
+
+
+def _is_silent(said: Mapping[str, Any]) -> bool:
+    return bool(said["reason"] == said["answer"] == "no opinion")
 
 
 def _decided(explained: Mapping[str, Any]) -> Mapping[str, Any] | None:

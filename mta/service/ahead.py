@@ -28,12 +28,13 @@ from mta.mail.route import Route
 from mta.maildir.name import NEW, folder_path
 from mta.message.header import been_in
 from mta.observe.journal import Journal
-from mta.policy.chain import Chain
+from mta.policy.chain import Chain, Ruling
 from mta.policy.rehearsal import RehearsedChain
 from mta.relay.bounce import Bouncer
 from mta.relay.local import LocalDelivery
 from mta.relay.policed import PolicedDelivery
 from mta.relay.schedule import Fail, interval
+from mta.service.rehearsal import heard
 from mta.settings.expansion import LOCAL
 from mta.settings.sections import QueueSettings, Settings
 from mta.spool.port import QueuedMessage, QueuedRecipient, State, as_queued
@@ -96,16 +97,8 @@ class Ahead:
     ) -> Outcome | None:
         """Ask the policies of the stage ``route``, in rehearsal."""
 
-        def told(_: object, ruling: Any, unasked: object) -> None:
-            said.extend(
-                {
-                    "rule": each.policy,
-                    "answer": type(each.verdict).__name__,
-                    "reason": each.verdict.reason.text,
-                    "source": each.verdict.reason.source,
-                }
-                for each in ruling.said
-            )
+        def told(_: object, ruling: Ruling, unasked: object) -> None:
+            said.extend(heard(ruling))
 
         chain = RehearsedChain(self.chain(), told)
         return await PolicedDelivery(self.local, lambda: chain, Journal(self.wall)).judge(chain, message, recipients)

@@ -19,7 +19,7 @@ TLS is believed, not spoken: what the session learns of it is version and cipher
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,13 +138,8 @@ class Record:
 
     def asked(self, facts: Facts, ruling: Ruling, unasked: tuple[str, ...]) -> None:
         """See `Witness`."""
-        step = self.steps[-1]
-        for each in ruling.said:
-            written = verdict_json.write(each.verdict)
-            word, reason, source = (str(written.pop(name)) for name in ("verdict", "reason", "source"))
-            what = " ".join(str(value) for value in written.values() if value is not None)
-            self._hear(each.policy, word.replace("_", " "), Reason(reason, source), what)
-        step.unasked += unasked
+        self.steps[-1].asked += heard(ruling)
+        self.steps[-1].unasked += unasked
 
     def decided(self, decision: Decision) -> None:
         """See `Witness`."""
@@ -191,9 +186,9 @@ class Record:
             await self._check.settled()
             self.checks = summary(Authentication(self._check.iprev, self._check.helo, self._check.spf)) | self.checks
 
-    def _hear(self, rule: str, answer: str, reason: Reason, what: str = "") -> None:
-        heard = {"rule": rule, "answer": answer, "reason": reason.text, "source": reason.source}
-        self.steps[-1].asked.append(heard | ({"what": what} if what else {}))
+    def _hear(self, rule: str, answer: str, reason: Reason) -> None:
+        said = {"rule": rule, "answer": answer, "reason": reason.text, "source": reason.source}
+        self.steps[-1].asked.append(said)
 
     def _refused(self, step: Step, reason: Reason) -> None:
         said = [each for each in step.asked if (each["reason"], each["source"]) == (reason.text, reason.source)]
@@ -205,6 +200,16 @@ class Record:
         spoke = [each for each in step.asked if each["answer"] not in ("no opinion", "tag", "delay")]
         if not step.decided and spoke:
             step.decided = {name: spoke[-1][name] for name in ("rule", "reason", "source")}
+
+
+def heard(ruling: Ruling) -> Iterator[dict[str, Any]]:
+    """What each policy answered, as JSON has it."""
+    for each in ruling.said:
+        written = verdict_json.write(each.verdict)
+        word, reason, source = (str(written.pop(name)) for name in ("verdict", "reason", "source"))
+        what = " ".join(str(value) for value in written.values() if value is not None)
+        said = {"rule": each.policy, "answer": word.replace("_", " "), "reason": reason, "source": source}
+        yield said | ({"what": what} if what else {})
 
 
 def branch(tree: Branch) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.testing import MemoryReactorClock
 
 from mta.auth.verifier import make_scram_verifier
-from mta.board.alone import Alone
 from mta.mail.tlsinfo import TlsInfo
 from mta.policy.script_child import QUESTIONS, _verdicts, facts
 from mta.service import policies, worker
+from mta.service.seat import Seat
 from mta.service.sockets import Listening
 from mta.settings.reader import load
 from mta.spool.port import State
@@ -191,9 +190,7 @@ class World:
         resolver = ZoneResolver(zone)
         monkeypatch.setattr(worker, "StubResolver", lambda transport, cache: resolver)
         monkeypatch.setattr(policies, "SystemProcesses", _Processes)
-        self.worker: Any = worker.Worker(
-            0, replace(load(file), workers=1), self.clock, self.journal, inline_pools(), Alone()
-        )
+        self.worker: Any = worker.Worker(Seat(), load(file), self.clock, self.journal, inline_pools())
         self.worker._tls = _Tls()
         self.worker._endpoint = self.network.endpoint
         self._sockets = {name: socket.socket() for name in ("mx", "smtpd")}

@@ -20,7 +20,7 @@ from mta.policy.facts import Facts, Stage
 from mta.policy.milter.client import LINGER
 from mta.policy.milter.conversation import Identity
 from mta.policy.milter.packet import Packet
-from mta.policy.milter.policy import Milter
+from mta.policy.milter.policy import UNASKED, Milter
 from mta.policy.milter.session import CHUNK
 from mta.policy.port import KeepsSessions, Stops
 from mta.policy.verdict import (
@@ -796,11 +796,11 @@ def test_a_connection_lost_while_the_disk_is_read(given_up: bool) -> None:
 
 
 def test_whose_mail_it_sees() -> None:
-    """Another service, an exempt network, a rehearsal: no opinion, and no connection."""
+    """Another service, an exempt network, a rehearsal, which is told so: no opinion, and no connection."""
     world = World(FakeMilter(), services=("smtpd",), exempt=(ipaddress.ip_network("192.0.2.0/24"),))
     assert world.ask_all(service="mx", address="203.0.113.1") == [None] * 7
     assert world.ask_all(service="smtpd") == [None] * 7
-    assert world.ask_all(service="smtpd", address="203.0.113.1", rehearsal=True) == [None] * 7
+    assert world.ask_all(service="smtpd", address="203.0.113.1", rehearsal=True) == [*[UNASKED] * 5, None, UNASKED]
     assert world.network.tried == []
     world.ask(Stage.CONNECT, service="smtpd", address="203.0.113.1")
     assert len(world.network.tried) == 1

@@ -14,15 +14,17 @@ from collections.abc import Callable
 from twisted.internet import defer, interfaces
 
 from mta.disk.port import RunInThread
+from mta.mail.reason import Reason
 from mta.policy.facts import Facts, Stage
 from mta.policy.milter.client import MilterClient
 from mta.policy.milter.conversation import Conversation, Identity
 from mta.policy.milter.session import Bounds
-from mta.policy.verdict import Answer, Opinion
+from mta.policy.verdict import Answer, NoOpinion, Opinion
 from mta.settings.milter import MilterAddress, MilterSettings
 
 EndpointFor = Callable[[MilterAddress], interfaces.IStreamClientEndpoint]
 """Makes the endpoint of a filter's address (`mta.policy.milter.client.endpoint`)."""
+UNASKED = NoOpinion(Reason("not asked: what a filter counts cannot be held off in a rehearsal"))
 
 
 class Milter:
@@ -57,8 +59,10 @@ class Milter:
 
     def ask(self, facts: Facts) -> Answer:
         """Ask the filter, where it sees this mail and has not said all it has to say."""
-        if facts.rehearsal or not self._settings.sees(facts.service, facts.address):
+        if not self._settings.sees(facts.service, facts.address):
             return None
+        if facts.rehearsal:
+            return UNASKED
         session = facts.session
         conversation = self._sessions.get(session)
         if conversation is None:

@@ -85,7 +85,14 @@ class ExplainCommands:
         for step in record.steps:
             locate_all(lines, [*step.asked, *([step.decided] if step.decided else [])])
         login = letter.login if any(step.stage == "auth" and step.code == 235 for step in record.steps) else ""
-        return explained | self._in_force(letter.service, letter.address, login, places, size)
+        limits = [
+            *self._of_connections(letter.service, letter.address),
+            *_of_session(self.settings(), places),
+            *_of_rates(self.settings(), login),
+            *self._of_destinations(places),
+        ]
+        locate_all(lines, limits)
+        return explained | {"size": size, "limits": limits, "schedule": schedule(self.settings().queue)}
 
     async def _places(self, record: Record) -> tuple[list[Place], int]:
         accepted, where = record.accepted, record.where
@@ -119,6 +126,8 @@ class ExplainCommands:
                 "schedule": schedule(self.settings().queue, queued.attempts),
             }
         origin = message.origin
+        limits = self._of_destinations(places)
+        locate_all(Lines(self.settings().path), limits)
         return {
             "queue_id": queue_id,
             "accepted": message.accepted,
@@ -129,17 +138,11 @@ class ExplainCommands:
             "address": origin.address,
             "login": origin.login,
             "recipients": places,
-        } | self._in_force(origin.service, origin.address, origin.login, places, message.size)
+            "limits": limits,
+            "schedule": schedule(self.settings().queue),
+        }
 
     # What is in force
-
-    def _in_force(self, service: str, address: str, login: str, places: Sequence[Place], size: int) -> dict[str, Any]:
-        settings = self.settings()
-        limits = [*self._of_connections(service, address), *_of_session(settings, places)]
-        limits += _of_rates(settings, service, login)
-        limits += self._of_destinations(places)
-        locate_all(Lines(settings.path), limits)
-        return {"limits": limits, "schedule": schedule(settings.queue), "size": size}
 
     def _of_connections(self, service: str, address: str) -> list[dict[str, Any]]:
         connections, now = self.settings().connections, self.open_now(service, address)
@@ -244,7 +247,7 @@ def _of_session(settings: Settings, places: Sequence[Place]) -> list[dict[str, A
     return limits
 
 
-def _of_rates(settings: Settings, service: str, login: str) -> list[dict[str, Any]]:
+def _of_rates(settings: Settings, login: str) -> list[dict[str, Any]]:
     rates = settings.policy.rates
     if rates is None:
         return []
