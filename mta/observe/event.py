@@ -31,6 +31,7 @@ class Kind(enum.Enum):
     """What happened. The value is the name in log and history; the fields stand in the comment."""
 
     SERVICE_STARTED = "service.started"  # service, listen
+    SERVICE_FAILED = "service.failed"  # service, listen: it is not served, for the reason given; mail is
     SERVICE_STOPPED = "service.stopped"
     WORKER_STARTED = "worker.started"  # worker, pid
     WORKER_DIED = "worker.died"  # worker, pid, status

@@ -174,6 +174,10 @@ def _service_started(read: _Read) -> _Words:
     return f"{read['service']} listens on {read['listen']}{implicit}"
 
 
+def _service_failed(read: _Read) -> _Words:
+    return f"{read['service']} is not served on {read['listen']}{read.why}"
+
+
 def _service_stopped(read: _Read) -> _Words:
     return f"the server stopped{read.why}"
 
@@ -470,6 +474,7 @@ def _dkim_failed(read: _Read) -> _Words:
 
 _WORDS: Mapping[Kind, Callable[[_Read], _Words]] = {
     Kind.SERVICE_STARTED: _service_started,
+    Kind.SERVICE_FAILED: _service_failed,
     Kind.SERVICE_STOPPED: _service_stopped,
     Kind.WORKER_STARTED: _worker_started,
     Kind.WORKER_DIED: _worker_died,

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from twisted.internet import defer, interfaces
+from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 from twisted.web import pages, resource, server
 
+from mta.mail.reason import Reason
+from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.observe.tally import merged
 from mta.service.clock import within
@@ -36,10 +39,11 @@ _LATE = b"the workers did not answer in time; see the log\n"
 
 
 class Scrapes:
-    """The HTTP service. `start` raises CannotListenError."""
+    """The HTTP service."""
 
     def __init__(self, reactor: Any, ask: Ask, journal: Journal) -> None:
         self._reactor = reactor
+        self._journal = journal
         root = _Root()  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         root.putChild(b"", _Index())  # type: ignore[no-untyped-call]  # Twisted has not annotated it
         root.putChild(b"metrics", Metrics(reactor, ask, journal))
@@ -47,9 +51,16 @@ class Scrapes:
         self._ports: list[interfaces.IListeningPort] = []
 
     def start(self, listen: Iterable[Endpoint]) -> None:
-        """Listen."""
+        """Listen. A port that cannot be had is noted, and mail goes on without: that is what we are here for."""
         for each in listen:
-            self._ports.append(self._reactor.listenTCP(each.port, self._site, interface=each.host))
+            where: dict[str, Any] = {"service": "metrics", "listen": str(each)}
+            try:
+                self._ports.append(self._reactor.listenTCP(each.port, self._site, interface=each.host))
+            except CannotListenError as error:
+                why = Reason(str(error.socketError), "[metrics] listen")
+                self._journal.note(Kind.SERVICE_FAILED, why, level=Level.ERROR, **where)
+            else:
+                self._journal.note(Kind.SERVICE_STARTED, level=Level.NOTICE, **where)
 
     async def stop(self) -> None:
         """Listen no more; a scrape under way ends with the process."""

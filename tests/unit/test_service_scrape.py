@@ -10,12 +10,15 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet import defer, task
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from mta.observe import metric
+from mta.observe.event import Kind
 from mta.observe.metric import METRICS
 from mta.observe.tally import Tally
+from mta.observe.telling import tell
 from mta.service.control import CommandRefused
 from mta.service.exposition import CONTENT_TYPE, expose
 from mta.service.scrape import ANSWER_SECONDS, CONNECTIONS, Scrapes
@@ -68,6 +71,10 @@ def test_promtool_finds_nothing_to_say() -> None:
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
+TAKEN = 9999
+"""A port that somebody else has."""
+
+
 class Server:
     """The HTTP service on a reactor in memory."""
 
@@ -82,6 +89,8 @@ class Server:
 
     def listen(self, port: int, site: Any, interface: str) -> None:
         """Be asked to listen."""
+        if port == TAKEN:
+            raise CannotListenError(interface, port, OSError(98, "Address already in use"))
         self.listened.append((port, interface))
         self.site = site
 
@@ -142,7 +151,7 @@ def test_workers_that_do_not_answer_fail_the_scrape() -> None:
     server.get("/metrics")
     assert len(server.answers) == 2
     server.answers[1].errback(CommandRefused("worker 1 is starting"))
-    assert server.journal.events == []
+    assert server.journal.of(Kind.FAULT) == []
 
 
 def test_a_fault_is_noted_and_not_shown() -> None:
@@ -152,7 +161,7 @@ def test_a_fault_is_noted_and_not_shown() -> None:
     server.answers[0].errback(RuntimeError("secret"))
     assert said(page).startswith("HTTP/1.1 503 ")
     assert "secret" not in said(page)
-    assert [event.fields["where"] for event in server.journal.events] == ["metrics"]
+    assert [event.fields["where"] for event in server.journal.of(Kind.FAULT)] == ["metrics"]
 
 
 def test_who_leaves_early_is_forgotten() -> None:
@@ -163,7 +172,18 @@ def test_who_leaves_early_is_forgotten() -> None:
     gone.protocol.connectionLost(Failure(ConnectionResetError()))
     server.answers[0].callback({"workers": {}})
     assert said(there).startswith("HTTP/1.1 200")
-    assert server.journal.events == []
+    assert server.journal.of(Kind.FAULT) == []
+
+
+def test_a_port_that_cannot_be_had_stops_nothing() -> None:
+    """Numbers are no reason to carry no mail: it is an error in the log, and the other addresses are served."""
+    server = Server()
+    server.scrapes.start([Endpoint("127.0.0.1", TAKEN), Endpoint("::1", 9725)])
+    assert server.listened == [(9725, "127.0.0.1"), (9725, "::1")]
+    (failed,) = server.journal.of(Kind.SERVICE_FAILED)
+    assert failed.fields == {"service": "metrics", "listen": f"127.0.0.1:{TAKEN}"}
+    assert "in use" in str(failed.reason)
+    assert tell(failed).text == (f"metrics is not served on 127.0.0.1:{TAKEN}: [Errno 98] Address already in use")
 
 
 def test_connections_are_bounded() -> None:
