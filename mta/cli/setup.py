@@ -84,6 +84,9 @@ key = "tls/key.pem"
 #longest_retry = "4h"
 #lifetime = "5d"
 
+[metrics]                             # numbers for Prometheus, and for who else is on this machine (docs/metrics.md)
+listen = ["127.0.0.1:9725"]
+
 #[dkim]
 #rotate_every = "180d"                # docs/dkim.md tells what that needs
 
