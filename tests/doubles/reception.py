@@ -126,10 +126,12 @@ class Post:
 class Talk:
     """One session, driven as `mta.net.server` does."""
 
-    def __init__(self, post: Post, rules: ServiceRules, tls: bool, address: str, hello: bool) -> None:
+    def __init__(
+        self, post: Post, rules: ServiceRules, tls: bool, address: str, hello: bool, uid: int | None = None
+    ) -> None:
         self.post = post
         self.core = ServerSession("mx.example.test", Offer(), post.reception.settings.limits)
-        self.peer = Peer("session1", address, 4321)
+        self.peer = Peer("session1", address, 4321, uid=uid)
         self.session = ReceivingSession(post.reception, rules, self.peer, self.core)
         self.waiting: defer.Deferred[Reply] | None = None
         if tls:

@@ -51,7 +51,8 @@ _WITHOUT_MEANING = re.compile(
     r"""biff | append_dot_mydomain | compatibility_level | mydomain | myorigin | mail_owner | setgid_group
       | default_privs | mail_name | \w+_directory | \w+_path | debug\w+ | default_database_type | inet_protocols
       | \w+_limit_\w+ | mailbox_size_limit | virtual_mailbox_limit | virtual_(uid|gid)_maps | virtual_minimum_uid
-      | local_recipient_maps | unknown_local_recipient_reject_code | smtpd?_tls_session_cache_database | smtpd?_tls_loglevel | smtpd?_use_tls
+      | local_recipient_maps | unknown_local_recipient_reject_code | smtpd?_tls_session_cache_database
+      | smtpd?_tls_loglevel | smtpd?_use_tls
       | smtp_tls_(CApath|CAfile|note_starttls_offer) | smtpd_tls_(received_header|auth_only|security_level)
       | smtpd_banner | disable_vrfy_command | smtpd_helo_required | strict_rfc821_envelopes | broken_sasl_auth_clients
       | smtp_sasl(_tls)?_security_options | smtpd_sasl_(security_options|local_domain)""",
