@@ -113,7 +113,7 @@ def _checks(
     if not offline and not is_private(settings):
         resolver = _resolver(settings)
         checks[NAMES] = lambda: finish(name_checks(resolver, settings, own or own_addresses()))
-        checks[OUTGOING] = lambda: check_outgoing(settings, _mx_hosts(resolver, outgoing), read_greeting)
+        checks[OUTGOING] = lambda: check_outgoing(settings, _addresses(resolver, settings, outgoing), read_greeting)
     elif is_private(settings):
         checks[NAMES] = lambda: private_note(settings)
     return checks
@@ -184,20 +184,26 @@ def _resolver(settings: Settings) -> Resolver:
     return InTurn(resolvers(settings.dns).values())
 
 
-def _mx_hosts(resolver: Resolver, domain: str) -> list[str]:
-    """The first MX hosts of a domain."""
+def _addresses(resolver: Resolver, settings: Settings, domain: str) -> list[str]:
+    """The addresses of the smart host, or of the first MX hosts of a domain, asked for as the daemon does."""
     from mta.cli.names import finish
     from mta.dns.answer import Found, Mx, RecordType
+    from mta.smtp.grammar import ADDRESS_LITERAL
 
     async def ask() -> list[str]:
-        answer = await resolver.query(domain, RecordType.MX)
-        return (
-            [each.exchange for each in sorted(answer.records) if isinstance(each, Mx)]
-            if isinstance(answer, Found)
-            else []
-        )
+        smart = settings.relay.smart_host
+        if smart is None:
+            answer = await resolver.query(domain, RecordType.MX)
+            records = answer.records if isinstance(answer, Found) else ()
+            hosts = [each.exchange for each in sorted(each for each in records if isinstance(each, Mx))][:_MX_HOSTS]
+        elif literal := ADDRESS_LITERAL.fullmatch(smart.host):
+            return [literal["address"]]
+        else:
+            hosts = [smart.host]
+        found = [await resolver.query(host, kind) for host in hosts for kind in (RecordType.A, RecordType.AAAA)]
+        return [str(answer.records[0]) for answer in found if isinstance(answer, Found)]
 
-    return finish(ask())[:_MX_HOSTS]
+    return finish(ask())
 
 
 # Printing

@@ -130,11 +130,11 @@ def test_port_25_of_others() -> None:
 
 
 def test_a_smart_host_is_tried_instead() -> None:
-    """At its own port; nobody else is."""
-    relay = RelaySettings(smart_host=RouteSettings(host="[IPv6:2001:db8::25]", port=587))
+    """At its own port; and it is said that it is the smart host."""
+    relay = RelaySettings(smart_host=RouteSettings(host="smtp.example.net", port=587))
     world = World()
-    (finding,) = check_outgoing(Settings(HOST, relay=relay), ["mx1.example.net"], world.greeting)
-    assert finding.severity is Severity.ERROR
+    (finding,) = check_outgoing(Settings(HOST, relay=relay), ["2001:db8::25"], world.greeting)
+    assert finding.what == "the smart host, smtp.example.net, does not answer at port 587"
     assert world.asked == [("2001:db8::25", 587, False)]
 
 

@@ -52,6 +52,13 @@ class Shard:
         if in_file is not None:
             (self.path / "content" / queue_id).write_bytes(b"x" * in_file)
 
+    def fill(self, messages: int) -> None:
+        """Put many into it."""
+        self.connection.execute("BEGIN")
+        for number in range(messages):
+            self.add(f"message{number:04}")
+        self.connection.execute("COMMIT")
+
     def damage(self) -> None:
         """Overwrite the middle of the database."""
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -118,8 +125,7 @@ def test_the_part_in_the_database_counts_too(settings: Settings, shard: Shard) -
 
 def test_a_damaged_database(settings: Settings, shard: Shard) -> None:
     """An error that names the file."""
-    for number in range(200):
-        shard.add(f"message{number:04}")
+    shard.fill(200)
     shard.damage()
     (finding,) = look(settings)
     assert (finding.severity, finding.what) == (Severity.ERROR, f"{shard.file} is damaged")
@@ -152,8 +158,7 @@ def test_held_mail_and_files_set_aside(settings: Settings, shard: Shard) -> None
 
 def test_a_spool_that_takes_too_long(settings: Settings, shard: Shard) -> None:
     """It is left, and said: no monitoring waits for hours."""
-    for number in range(2000):
-        shard.add(f"message{number:04}")
+    shard.fill(2000)
     ticks = itertools.count()
     (finding,) = check_spool(settings, lambda: next(ticks) * 10.0, 5.0)
     assert (finding.severity, finding.what) == (

@@ -147,17 +147,15 @@ def try_bind(host: str, port: int) -> None:
 # Outgoing
 
 
-def check_outgoing(settings: Settings, hosts: Sequence[str], greeting: Greeting) -> list[Finding]:
-    """Connect to the smart host, or to port 25 of one of `hosts`, the MX hosts of a domain that surely has some."""
+def check_outgoing(settings: Settings, addresses: Sequence[str], greeting: Greeting) -> list[Finding]:
+    """Connect to one of `addresses`: of the smart host, or else of the MX hosts of a domain that surely has some."""
     smart = settings.relay.smart_host
-    port = settings.relay.port
-    if smart is not None:
-        hosts, port = [smart.host.strip("[]").removeprefix("IPv6:")], smart.port or settings.relay.port
-    if not hosts:
-        why = "no MX host of a well-known domain could be found"
-        return [note(OUTGOING, "whether mail can leave is not known", why, "DNS")]
+    port = (smart.port if smart is not None else None) or settings.relay.port
+    if not addresses:
+        whom = smart.host if smart is not None else "the MX hosts of a well-known domain"
+        return [note(OUTGOING, "whether mail can leave is not known", f"{whom} could not be found", "DNS")]
     faults = []
-    for host in hosts:
+    for host in addresses:
         try:
             line = greeting(host, port, False)
         except OSError as problem:
@@ -167,12 +165,12 @@ def check_outgoing(settings: Settings, hosts: Sequence[str], greeting: Greeting)
             return []
         faults.append(f'{host} says "{line}"')
     if smart is not None:
-        what = f"the smart host does not answer at {hosts[0]} port {port}"
+        what = f"the smart host, {smart.host}, does not answer at port {port}"
         return [error(OUTGOING, what, "; ".join(faults), settings.path, "see [relay.smart_host], and ask who runs it")]
     if any("says" in fault for fault in faults):
         why = "; ".join(faults)
         mend = "look the address of this machine up in the lists of their operators"
-        return [warning(OUTGOING, f"port {port} of others can be reached, but they refuse us", why, hosts[0], mend)]
+        return [warning(OUTGOING, f"port {port} of others can be reached, but they refuse us", why, addresses[0], mend)]
     what = f"port {port} of others cannot be reached"
     mend = "ask your provider to open it (many close it for new customers), or use a smart host: [relay.smart_host]"
-    return [error(OUTGOING, what, f"mail cannot leave: {'; '.join(faults)}", hosts[0], mend)]
+    return [error(OUTGOING, what, f"mail cannot leave: {'; '.join(faults)}", addresses[0], mend)]
