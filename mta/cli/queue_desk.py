@@ -52,6 +52,8 @@ def desk(config: Path) -> Iterator[Desk]:
             fail(str(schema), EX_DATAERR)
         except PermissionError as error:
             fail(f"{error.filename or state}: {error.strerror}: this is for root, or the user of the server", EX_NOPERM)
+        except BrokenPipeError:  # whoever reads what we print has seen enough
+            raise
         except OSError as error:
             fail(f"{error.filename or state}: {error.strerror or error}", EX_IOERR)
         except sqlite3.Error as error:

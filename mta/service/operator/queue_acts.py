@@ -43,8 +43,8 @@ ACTED = 1000
 """Messages that one request acts on."""
 REASON_MAXIMUM = 500
 """Characters of the operator's words."""
-_TOGETHER = 64
-"""Messages that are changed at once: a batch of the spool, and some milliseconds of the reactor's time."""
+_TOGETHER = 32
+"""Messages that are changed at once: they share a sync, and take some 10 ms of the reactor's time."""
 
 _WORDS = {"retry": "retried", "hold": "held", "release": "released", "bounce": "returned", "delete": "deleted"}
 _KINDS = {

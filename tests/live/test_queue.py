@@ -1,0 +1,124 @@
+"""``mta queue`` on a daemon that runs, and on the same queue when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import StartDaemon
+from tests.live.peers.daemon import Daemon
+from tests.live.peers.mail import message, submit
+from tests.live.peers.maildir import arrived
+from tests.live.peers.process import eventually, free_ports
+from tests.live.peers.sink import Sink
+
+pytestmark = pytest.mark.live
+
+LONG = {"first_retry": "1h", "longest_retry": "1h", "rest": "1s", "jitter": 0.0}
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where the far end will be."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="module")
+def waiting(start_daemon: StartDaemon, port: int) -> Daemon:
+    """A daemon whose mail for sink.test waits for a host that is down."""
+    (dead,) = free_ports(1)
+    ports = {"sink.test": port, "other.test": port, "dead.test": dead}
+    routes = [{"domain": domain, "host": "[127.0.0.1]", "port": there} for domain, there in ports.items()]
+    return start_daemon({"relay": {"route": routes}, "queue": LONG})
+
+
+def queue(daemon: Daemon, *arguments: str) -> Any:
+    """Run ``mta queue``; what it prints as JSON, a value a line."""
+    done = daemon.mta("queue", *arguments, "--json", "--config", str(daemon.settings_file), check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def said(daemon: Daemon, *arguments: str) -> str:
+    """Run ``mta queue``; what it says, and it says no fault."""
+    done = daemon.mta("queue", *arguments, "--config", str(daemon.settings_file))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def deferred(daemon: Daemon, token: str, *recipients: str) -> str:
+    """Submit a message and wait until its recipients were tried and wait; return its id."""
+    before = {each["queue_id"] for each in queue(daemon, "list")}
+    submit(daemon, list(recipients), message(token))
+
+    def tried() -> str:
+        new = [each for each in queue(daemon, "list") if each["queue_id"] not in before]
+        done = new and all(each["attempts"] and each["state"] == "waiting" for each in new[0]["recipients"])
+        return str(new[0]["queue_id"]) if done else ""
+
+    return eventually(tried, "a first attempt that failed")
+
+
+def test_the_queue_of_a_running_daemon(waiting: Daemon, port: int) -> None:
+    """What waits is summed up, listed, shown; acts on it are done, and the sender is told of a return."""
+    first = deferred(waiting, "first", "dave@sink.test", "erin@sink.test")
+    second = deferred(waiting, "second", "dave@other.test")
+
+    total, *destinations = queue(waiting)
+    assert (total["messages"], total["states"]) == (2, {"waiting": 3, "active": 0, "held": 0})
+    assert [(each["destination"], each["recipients"]) for each in destinations] == [("sink.test", 2), ("other.test", 1)]
+    assert "refused" in max(destinations[0]["reasons"])
+    assert [each["queue_id"] for each in queue(waiting, "list", "--destination", "other.test")] == [second]
+    assert [each["queue_id"] for each in queue(waiting, "list", "--login", "alice@*", "--error", "refused")] == [
+        first,
+        second,
+    ]
+    (shown,) = queue(waiting, "show", first)
+    assert [each["mailbox"] for each in shown["recipients"]] == ["dave@sink.test", "erin@sink.test"]
+    assert "Subject: first" in said(waiting, "content", "--head", first)
+
+    assert "held" in said(waiting, "hold", second, "--reason", "a test")
+    with Sink(port=port) as sink:
+        said(waiting, "retry", "--all")
+        eventually(lambda: sink.received, "what was made due")
+        assert [mail.forward_paths for mail in sink.received] == [(b"dave@sink.test", b"erin@sink.test")]
+        eventually(lambda: len(queue(waiting, "list")) == 1, "an end of the first message")
+        (held,) = queue(waiting, "list", "--state", "held")
+        assert re.fullmatch(r"held by \S+: a test \[mta queue hold\]", held["recipients"][0]["reason"])
+        said(waiting, "release", "--state", "held")
+        eventually(lambda: len(sink.received) == 2, "what was released")
+
+    third = deferred(waiting, "third", "dave@dead.test")
+    said(waiting, "bounce", third, "--reason", "dead.test is closed")
+    report = arrived(waiting.maildir("alice"), b"dead.test is closed")
+    assert b"Status: 5.0.0" in report
+    assert b"Subject: third" in report
+    fourth = deferred(waiting, "fourth", "dave@dead.test")
+    said(waiting, "delete", "--destination", "dead.test")
+    assert waiting.mta("queue", "show", fourth, "--config", str(waiting.settings_file)).returncode == 65
+    eventually(lambda: not queue(waiting, "list"), "an empty queue")
+    assert re.search(r"message\.deleted .*operator=\S+", waiting.output)
+
+
+def test_the_queue_of_a_stopped_daemon(waiting: Daemon, port: int) -> None:
+    """The same commands work on what it left; what was done is in force, and in the history, after the next start."""
+    held = deferred(waiting, "to-hold", "dave@sink.test")
+    deleted = deferred(waiting, "to-delete", "dave@sink.test")
+    returned = deferred(waiting, "to-return", "dave@dead.test")
+    waiting.stop()
+    assert [each["queue_id"] for each in queue(waiting, "list")] == [held, deleted, returned]
+    assert queue(waiting)[0]["messages"] == 3
+    said(waiting, "hold", held, "--reason", "at night")
+    said(waiting, "delete", deleted)
+    said(waiting, "bounce", returned, "--reason", "closed at night")
+    with Sink(port=port) as sink:
+        waiting.start()
+        arrived(waiting.maildir("alice"), b"closed at night")
+        assert [each["queue_id"] for each in queue(waiting, "list")] == [held]
+        said(waiting, "release", held)
+        eventually(lambda: sink.received, "the released message")
+        assert b"Subject: to-hold" in sink.received[0].content
+    told = waiting.mta("trace", held, "--config", str(waiting.settings_file), check=True).stdout
+    assert "at night" in told
