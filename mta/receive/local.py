@@ -2,8 +2,9 @@
 
 Who calls is told by the kernel (`mta.net.local`). A user sends as itself, ``alice@`` the host name or ``[local]
 domain``, and as what ``[local.senders]`` gives it; root and the user that the server runs as send as anybody. That
-holds for the reverse-path and for every address of From. A missing From, Date or Message-ID is added; nothing else of a
-message is touched. For policies and limits it is smtpd, with the login ``unix:alice``.
+holds for the reverse-path and for every address of From, save one: ``root`` of this machine may stand there, since cron
+writes so for everybody's jobs; then Sender tells who it was. A missing From, Sender, Date or Message-ID is added;
+nothing else of a message is touched. For policies and limits it is smtpd, with the login ``unix:alice``.
 
 EHLO tells the domain that a name without one means, by a keyword of our own (RFC 5321 §2.2.2): ``XORIGIN
 mail.example.org``.
@@ -16,12 +17,14 @@ import pwd
 from collections.abc import Callable
 
 from mta.mail.reason import Reason
+from mta.message.address import read_address_list
 from mta.message.header import values
-from mta.message.identify import From
+from mta.message.identify import From, from_mailboxes
 from mta.receive.decision import Decision
 from mta.receive.reception import Conversation, Reception, Transaction
 from mta.receive.smtpd import Smtpd, unreadable
 from mta.receive.system_user import SystemUser, system_user
+from mta.settings.system import ROOT
 from mta.smtp import status
 from mta.smtp.address import Mailbox
 from mta.smtp.event import Authenticate, Mail
@@ -73,14 +76,32 @@ class Local(Smtpd):
         """Judge From, and add what is missing."""
         user = self._user(conversation)
         added = b"" if values(head, b"from") else f"From: {user.mailbox}\r\n".encode()
-        found = super().head(conversation, transaction, added + head)
-        return found if isinstance(found, Decision) else added + found
+        found = from_mailboxes(added + head)
+        if any(user.owns(each) is None for each in found.mailboxes):
+            sender = self._sender(user, head)
+            if isinstance(sender, Decision):
+                return sender
+            added += sender
+        judged = super().head(conversation, transaction, added + head)
+        return judged if isinstance(judged, Decision) else added + judged
+
+    def _sender(self, user: SystemUser, head: bytes) -> Decision | bytes:
+        """The Sender of a message whose author is somebody else (RFC 5322 §3.6.2): the user, and nobody else."""
+        written = values(head, b"sender")
+        if not written:
+            return f"Sender: {user.mailbox}\r\n".encode()
+        addresses = read_address_list(written[0])
+        if len(written) > 1 or isinstance(addresses, Reason):
+            return unreadable("the Sender field cannot be read")
+        return next((_not_its_own(550, user, each) for each in addresses.mailboxes if user.owns(each) is None), b"")
 
     def _judge_from(self, conversation: Conversation, found: From) -> Decision | None:
         if found.fault:
             return unreadable(found.fault)
         user = self._user(conversation)
-        others = (each for each in found.mailboxes if user.owns(each) is None)
+        settings = self._reception.settings
+        root = system_user(_ROOT, ROOT, False, settings.local, settings.hostname)
+        others = (each for each in found.mailboxes if user.owns(each) is None and root.owns(each) is None)
         return next((_not_its_own(550, user, each) for each in others), None)
 
     async def authenticate(self, conversation: Conversation, event: Authenticate) -> Decision:

@@ -78,6 +78,32 @@ def test_from_is_judged_as_the_sender_is(post: Post) -> None:
     assert submit(session, "alice@mx.example.test", b"From: root (Cron)\r\n")[-1] == "550 5.7.1"
 
 
+@pytest.mark.parametrize(
+    ("head", "taken", "kept"),
+    [
+        (b"", True, b"Sender: alice@mx.example.test\n"),
+        (b"Sender: alice@mx.example.test\r\n", True, b"Sender: alice@mx.example.test\n"),
+        (b"Sender: bob@mx.example.test\r\n", False, b""),
+        (b"Sender: alice@mx.example.test\r\nSender: x@y.example\r\n", False, b""),
+        (b"Sender: nonsense\r\n", False, b""),
+    ],
+)
+def test_cron_writes_as_root(post: Post, head: bytes, taken: bool, kept: bytes) -> None:
+    """From may name root of this machine, as cron has it for every user's job; Sender says who it was, once."""
+    replies = submit(
+        talk(post, 1000), "alice@mx.example.test", b"From: root@mx.example.test (Cron Daemon)\r\n" + head
+    )
+    assert (replies == TAKEN) == taken
+    assert [each.count(b"Sender: ") for each in post.maildir("bob")] == ([1] if taken else [])
+    assert all(kept in each for each in post.maildir("bob"))
+
+
+def test_root_may_stand_in_from_alone(post: Post) -> None:
+    """The envelope sender stays the user, and what is root's elsewhere is not this machine's."""
+    assert submit(talk(post, 1000), "root@mx.example.test")[0] == "553 5.7.1"
+    assert submit(talk(post, 1000), "alice@mx.example.test", b"From: root@example.test\r\n")[-1] == "550 5.7.1"
+
+
 def test_missing_fields_are_added(post: Post) -> None:
     """From, Date and Message-ID are added where they are missing, and Received names the uid, no address."""
     submit(talk(post, 1000), "alice@mx.example.test")

@@ -20,7 +20,7 @@ from mta.sendmail.fields import HEADER_MAXIMUM, Header, addresses, author, compl
         (b"To: a\njust text\n", Header([b"To: a\r\n"], b"just text\n")),
         (b"\nTo: a\n", Header([], b"To: a\n")),
         (b"From alice Mon Jan  1 00:00:00 2026\nTo: a\n\nx", Header([b"To: a\r\n"], b"x")),
-        (b"Subject: x\rBcc: victim@example.net\nTo: a\n\n", Header([b"Subject: x Bcc: victim@example.net\r\n", b"To: a\r\n"], b"")),
+        (b"Subject: x\rBcc: victim@y\nTo: a\n\n", Header([b"Subject: x Bcc: victim@y\r\n", b"To: a\r\n"], b"")),
         (b"", Header([], b"")),
         (b"To: a", Header([b"To: a\r\n"], b"")),
     ],
