@@ -45,8 +45,8 @@ class Kind(enum.Enum):
     CHECK_ENDED = "check.ended"  # errors, warnings, notes, seconds: what the daily check came to
     TLS_FAILED = "tls.failed"  # address
     LOGIN_ACCEPTED = "login.accepted"  # login, mechanism, app_password: its name, where it was one; address
-    ACCOUNT_DISABLED = "account.disabled"  # login, sessions, messages, recipients: ended, and held
-    ACCOUNT_ENABLED = "account.enabled"  # login, messages, recipients: released
+    ACCOUNT_DISABLED = "account.disabled"  # login, operator; sessions, messages, recipients: ended, and held
+    ACCOUNT_ENABLED = "account.enabled"  # login, operator; messages, recipients: released
     CAP_NEAR = "cap.near"  # login, what, count, cap, until: 80 % of what it may send in a day
     CAP_REACHED = "cap.reached"  # login, what, count, cap, until
     LOGIN_REFUSED = "login.refused"  # login, mechanism, address

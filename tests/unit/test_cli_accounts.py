@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from mta.auth.verifier import make_scram_verifier, verify
 from mta.cli import change as module
 from mta.cli import main
+from mta.cli.password import choose
 from mta.settings.reader import load
 from mta.settings.sections import Settings
 from tests.doubles.etc import write_etc
@@ -136,17 +137,18 @@ def test_a_password_comes_from_a_pipe_or_not_at_all(site: Site) -> None:
 
 def test_a_password_is_typed_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal it is asked for until both are the same."""
-    monkeypatch.setattr("mta.cli.password.sys.stdin.isatty", lambda: True, raising=False)
-    import mta.cli.password as password
 
     class Terminal:
+        """Somebody sits there."""
+
         def isatty(self) -> bool:
+            """Say so."""
             return True
 
-    monkeypatch.setattr(password.sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "stdin", Terminal())
     answers = iter(["one password", "another one", "one password", "one password"])
     monkeypatch.setattr("click.termui.hidden_prompt_func", lambda prompt: next(answers))
-    assert password.choose("alice@example.org", None, False, 255) == "one password"
+    assert choose("alice@example.org", None, False, 255) == "one password"
 
 
 @pytest.mark.parametrize("typed", ["short\n", "x" * 256 + "\n", "tab\tin it all\n", ""])

@@ -78,7 +78,7 @@ class Desk:
 
     def ask(self, command: str) -> dict[str, Any]:
         """Disable or enable alice."""
-        return result(getattr(self.commands, command)({"login": ALICE}))
+        return result(getattr(self.commands, command)({"login": ALICE, "operator": "root"}))
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_disabled_login_has_its_sessions_ended_and_its_mail_held(desk: Desk) -
     assert (held.kind, held.queue_id, held.fields["recipients"]) == (Kind.MESSAGE_HELD, "0a", 2)
     assert (told.kind, told.fields) == (
         Kind.ACCOUNT_DISABLED,
-        {"login": ALICE, "sessions": 2, "messages": 1, "recipients": 2},
+        {"login": ALICE, "operator": "root", "sessions": 2, "messages": 1, "recipients": 2},
     )
 
 

@@ -72,9 +72,9 @@ class AccountCommands:
 
     def disable(self, request: Mapping[str, Any]) -> defer.Deferred[dict[str, Any]]:
         """End the sessions of ``login`` and hold its mail. Raises CommandRefused where it is not disabled."""
-        return defer.Deferred.fromCoroutine(self._disable(_login(request)))
+        return defer.Deferred.fromCoroutine(self._disable(_login(request), _operator(request)))
 
-    async def _disable(self, login: str) -> dict[str, Any]:
+    async def _disable(self, login: str, operator: str) -> dict[str, Any]:
         reason = self._directory().withheld(login)
         if reason is None:
             raise CommandRefused(f"{login} is not disabled in the configuration that the server uses")
@@ -87,14 +87,14 @@ class AccountCommands:
 
         wanted = Wanted(login=login, state=State.WAITING)
         changed = await self._change(login, wanted, hold, Kind.MESSAGE_HELD, reason)
-        self._note(Kind.ACCOUNT_DISABLED, reason, login, {"sessions": sessions, **changed})
+        self._note(Kind.ACCOUNT_DISABLED, reason, login, operator, {"sessions": sessions, **changed})
         return {"sessions": sessions, **changed}
 
     def enable(self, request: Mapping[str, Any]) -> defer.Deferred[dict[str, Any]]:
         """Release what was held since ``login`` was disabled. Raises CommandRefused where it still is."""
-        return defer.Deferred.fromCoroutine(self._enable(_login(request)))
+        return defer.Deferred.fromCoroutine(self._enable(_login(request), _operator(request)))
 
-    async def _enable(self, login: str) -> dict[str, Any]:
+    async def _enable(self, login: str, operator: str) -> dict[str, Any]:
         if self._directory().withheld(login) is not None:
             raise CommandRefused(f"{login} is disabled in the configuration that the server uses")
         now, why = self._journal.wall(), Reason(f"released, since {login} is enabled", "mta user enable")
@@ -106,13 +106,13 @@ class AccountCommands:
 
         wanted = Wanted(login=login, state=State.HELD, error=disabled_text(login))
         changed = await self._change(login, wanted, release, Kind.MESSAGE_RELEASED, why)
-        self._note(Kind.ACCOUNT_ENABLED, why, login, changed)
+        self._note(Kind.ACCOUNT_ENABLED, why, login, operator, changed)
         self._look()
         return dict(changed)
 
-    def _note(self, kind: Kind, reason: Reason, login: str, counts: Mapping[str, int]) -> None:
-        fields: dict[str, Any] = dict(counts)
-        self._journal.note(kind, reason, level=Level.NOTICE, login=login, **fields)
+    def _note(self, kind: Kind, reason: Reason, login: str, operator: str, counts: Mapping[str, int]) -> None:
+        fields: dict[str, Any] = {"login": login, "operator": operator, **counts}
+        self._journal.note(kind, reason, level=Level.NOTICE, **fields)
 
     async def _change(
         self,
@@ -156,3 +156,9 @@ def _login(request: Mapping[str, Any]) -> str:
     if not isinstance(login, str) or not login:
         raise CommandRefused("login is the address of an account")
     return login
+
+
+def _operator(request: Mapping[str, Any]) -> str:
+    """Who asks, as the control socket knows it."""
+    operator = request.get("operator", "")
+    return operator if isinstance(operator, str) else ""
