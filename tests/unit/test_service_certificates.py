@@ -13,6 +13,8 @@ from mta.observe.journal import Journal
 from mta.service.certificates import LOOK_SECONDS, CertificateWatch
 from mta.settings.sections import TlsSettings
 from mta.tls.certificate import make_self_signed, read_identity
+from tests.doubles.service import MemoryServer, demonstration
+from tests.doubles.sync import result
 
 
 class Watched:
@@ -127,3 +129,18 @@ def test_it_stops(watched: Watched) -> None:
     """Nothing is left on the clock."""
     watched.watch.stop()
     assert watched.clock.getDelayedCalls() == []
+
+
+def test_a_running_server_uses_new_files(tmp_path: Path) -> None:
+    """Within a minute the worker makes its TLS connections from them; a stop ends the looking."""
+    server = MemoryServer(tmp_path, demonstration(tmp_path))
+    server.start()
+    before = server.parent._worker._tls.context()
+    server.clock.advance(LOOK_SECONDS)
+    assert server.parent._worker._tls.context() is before
+    for name, octets in zip(("certificate", "key"), make_self_signed(["new.test"], time.time(), 9), strict=True):
+        (tmp_path / f"etc/tls/{name}.pem").write_bytes(octets)
+    server.clock.advance(LOOK_SECONDS)
+    assert server.parent._worker._tls.context() is not before
+    assert "certificate.loaded level=notice" in server.log()
+    result(server.parent.stopService())

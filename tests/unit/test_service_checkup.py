@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from twisted.internet import defer
@@ -17,6 +18,8 @@ from mta.service.check.finding import Finding, error, note, warning
 from mta.service.checkup import FIRST_SECONDS, NAMES_SECONDS, ROUND_SECONDS, Checkup
 from mta.service.measures import Measures
 from mta.settings.sections import Settings
+from tests.doubles.service import MemoryServer, demonstration
+from tests.doubles.sync import result
 
 SETTINGS = Settings("mail.example.org")
 
@@ -133,3 +136,17 @@ def test_the_numbers_of_the_last_round_are_a_metric() -> None:
     for errors in (2, 1):
         journal.note(Kind.CHECK_ENDED, errors=errors, warnings=3, notes=0, seconds=1.0)
     assert measures.samples()[metric.CHECK_FINDINGS.name] == {"error": 1, "warning": 3, "note": 0}
+
+
+def test_a_running_server_looks_at_itself(tmp_path: Path) -> None:
+    """With the real checks, on a demonstration: what is found of its certificate and of an edited file is logged."""
+    server = MemoryServer(tmp_path, demonstration(tmp_path))
+    server.start()
+    server.file.write_text(server.file.read_text() + "nonsense = 1\n")
+    server.clock.advance(FIRST_SECONDS)
+    log = server.log()
+    assert 'check.found level=warning check=certificate severity=warning what="the certificate is self-signed"' in log
+    assert "check.found level=error check=configuration severity=error" in log
+    assert "check.ended level=notice errors=" in log
+    assert " fault " not in log
+    result(server.parent.stopService())
