@@ -11,6 +11,8 @@ from typing import Protocol
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_BASE_32 = dict.fromkeys(range(128), "!") | str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+"""Our digits as those of `int`; what is none of ours becomes what is none of its."""
 LENGTH = 18
 
 
@@ -43,16 +45,16 @@ def first_queue_id(now: float) -> str:
 
 def shard_of(queue_id: str) -> int:
     """Return the number of the spool shard that an id was made in. Raises ValueError for what is no id."""
-    if len(queue_id) != LENGTH:
-        raise ValueError(f"not a queue id: {queue_id!r}")
-    return _ALPHABET.index(queue_id[9]) << 5 | _ALPHABET.index(queue_id[10])
+    return _decode(queue_id, 9, 11)
 
 
 def accepted_at(queue_id: str) -> float:
     """Return the wall time (seconds since 1970) that an id was made at. Raises ValueError for what is no id."""
-    if len(queue_id) != LENGTH:
+    return _decode(queue_id, 0, 9) / 1000
+
+
+def _decode(queue_id: str, start: int, end: int) -> int:
+    if len(queue_id) != LENGTH or not queue_id.isascii():
         raise ValueError(f"not a queue id: {queue_id!r}")
-    number = 0
-    for character in queue_id[:9]:
-        number = number << 5 | _ALPHABET.index(character)
-    return number / 1000
+    # read by `int`, which knows base 32 with other letters, once per message
+    return int(queue_id[start:end].translate(_BASE_32), 32)

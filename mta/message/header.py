@@ -91,6 +91,8 @@ def fields(head: bytes) -> Iterator[Field]:
 def values(head: bytes, name: bytes) -> list[bytes]:
     """Return the `Field.value` of each field called `name` (lower case), without looking at the others."""
     head = b"\r\n" + head
+    if b"\r\n" + name not in head.lower():  # most often, and found out in a tenth of the time
+        return []
     return [_unfolded(head[found.end() : _end(head, found.end())]) for found in _named(name).finditer(head)]
 
 

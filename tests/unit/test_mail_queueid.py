@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.mail.queueid import LENGTH, accepted_at, new_queue_id
+from mta.mail.queueid import LENGTH, accepted_at, new_queue_id, shard_of
 
 
 def test_79_ids_differ_though_the_clock_does_not() -> None:
@@ -40,3 +40,21 @@ def test_what_is_no_id_has_no_time(text: str) -> None:
     """Anything else is a ValueError."""
     with pytest.raises(ValueError):
         accepted_at(text)
+
+
+def test_an_id_tells_its_shard() -> None:
+    """Whatever the time and the chance, the shard comes back; what is no id has none."""
+    for shard in (0, 1, 31, 32, 1023):
+        assert shard_of(new_queue_id(1_700_000_000.0, shard, random.Random(shard))) == shard
+    for text in ("", "0" * 17, "i" * 18, "L" * 18, "_" * 18, "0" * 9 + "u" + "0" * 8, "0" * 9 + " 1" + "0" * 7):
+        with pytest.raises(ValueError):
+            shard_of(text)
+
+
+@pytest.mark.parametrize("character", [*"ilouABZ_ +-.!", "\u0660", "é"])
+def test_no_other_character_is_a_digit(character: str) -> None:
+    """What Python takes for a digit, or passes over in a number, is none in an id."""
+    with pytest.raises(ValueError):
+        accepted_at(character * LENGTH)
+    with pytest.raises(ValueError):
+        accepted_at("0" * 8 + character + "0" * 9)
