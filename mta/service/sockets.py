@@ -6,8 +6,9 @@ SO_REUSEADDR, and IPv6 ones take no IPv4, so that ``0.0.0.0`` and ``::`` stand s
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mta.service.local_socket import open_local_socket
@@ -45,17 +46,35 @@ def wanted(settings: Settings) -> list[tuple[str, bool, Listen]]:
     return out
 
 
-def inherited(environment: Mapping[str, str], process: int) -> dict[str, list[int]]:
+def listens(descriptor: int) -> bool:
+    """Whether a descriptor is a socket that listens."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as copy:
+            return bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def inherited(
+    environment: Mapping[str, str], process: int, is_socket: Callable[[int], bool] = listens
+) -> dict[str, list[int]]:
     """Return the sockets that systemd handed over to `process`, by name (sd_listen_fds_with_names(3)).
 
-    A name may have several: one unit with IPv4 and IPv6 gives both the same.
+    A name may have several: one unit with IPv4 and IPv6 gives both the same. Twisted's endpoints, once imported, take
+    process and number out of the environment, and twistd imports them before us where it cannot keep a cache of its
+    plugins: then the names alone tell, if there is a socket that listens for each.
     """
-    if environment.get("LISTEN_PID") != str(process):
+    names = environment.get("LISTEN_FDNAMES", "").split(":")
+    taken = "LISTEN_PID" not in environment and "LISTEN_FDS" not in environment and names != [""]
+    if environment.get("LISTEN_PID") != str(process) and not taken:
+        return {}
+    count = len(names) if taken else int(environment.get("LISTEN_FDS", "0"))
+    descriptors = range(_LISTEN_FDS_START, _LISTEN_FDS_START + count)
+    if taken and not all(map(is_socket, descriptors)):
         return {}
     found: dict[str, list[int]] = {}
-    names = environment.get("LISTEN_FDNAMES", "").split(":")
-    for number, name in zip(range(int(environment.get("LISTEN_FDS", "0"))), names, strict=False):
-        found.setdefault(name, []).append(_LISTEN_FDS_START + number)
+    for descriptor, name in zip(descriptors, names, strict=False):
+        found.setdefault(name, []).append(descriptor)
     return found
 
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from mta.service.sockets import CannotListen, close, inherited, open_sockets
+from mta.service.sockets import CannotListen, close, inherited, listens, open_sockets
 from mta.settings.sections import MxSettings, Settings, SmtpdSettings
 from mta.settings.values import Endpoint, Listen, SystemdSocket
 
@@ -89,3 +89,23 @@ def test_sockets_of_systemd_are_found_by_name() -> None:
     assert inherited(environment, 7) == {"mx": [3, 4], "submission": [5]}
     assert inherited(environment, 8) == {}
     assert inherited({}, 7) == {}
+
+
+def test_sockets_of_systemd_whose_number_twisted_took_away() -> None:
+    """Names alone tell where there is a socket that listens for each: Twisted took the rest out of the environment."""
+    environment = {"LISTEN_FDNAMES": "mx:mx:submission"}
+    assert inherited(environment, 7, {3, 4, 5}.__contains__) == {"mx": [3, 4], "submission": [5]}
+    assert inherited(environment, 7, {3, 5}.__contains__) == {}
+    assert inherited({**environment, "LISTEN_PID": "8"}, 7, {3, 4, 5}.__contains__) == {}
+    assert inherited({"LISTEN_FDNAMES": ""}, 7, {3}.__contains__) == {}
+
+
+def test_what_listens() -> None:
+    """A socket that listens does; another one, a file and a number that is none do not."""
+    with socket.socket() as made, open("/dev/null") as file:
+        assert not listens(made.fileno())
+        made.bind(("127.0.0.1", 0))
+        made.listen()
+        assert listens(made.fileno())
+        assert not listens(file.fileno())
+    assert not listens(1 << 20)
