@@ -139,7 +139,7 @@ class _Mail:
         message["Subject"] = self.subject
         message["Date"] = format_datetime(localtime())
         message["Message-ID"] = make_msgid(domain=(self.sender or self.recipients[0]).rpartition("@")[2])
-        message.set_content(self.body)
+        message.set_content(self.body, cte="7bit" if self.body.isascii() else "quoted-printable")
         return message.as_bytes()
 
     @property
@@ -270,7 +270,7 @@ def _settings(config: Path) -> Settings:
         _refused(problems)
     table, reading = found
     settings: Settings = reading.table(Settings, table)
-    mine = [problem for problem in problems if problem.key.startswith(("[mx]", "[smtpd", "[history]", "state"))]
+    mine = [problem for problem in problems if problem.key.strip("[]").startswith(("mx", "smtpd", "history", "state"))]
     if mine:
         _refused(mine)
     return settings

@@ -25,7 +25,7 @@ from mta.observe.event import Event, Kind
 from mta.observe.history import key
 from mta.observe.log import harmless, json_line
 from mta.observe.search import FOREVER, Wanted
-from mta.observe.story import REFUSALS, Story, addresses, stories, with_session
+from mta.observe.story import REFUSALS, State, Story, addresses, stories, with_session
 from mta.observe.telling import tell
 
 EVENTS_MAXIMUM = 10_000
@@ -129,9 +129,17 @@ class View:
     def find(self, what: str, since: float, until: float, limit: int) -> list[Unit]:
         """The messages and sessions that mention a text, the newest first."""
         units: dict[tuple[str, str], Unit] = {}
+        told: set[str] = set()  # sessions whose messages have lines, and which have nothing else to say
         for number, event in enumerate(self._past.back(Wanted(text=address_of(what), since=since, until=until))):
             if number >= HITS_MAXIMUM * limit:
                 break
+            if event.queue_id:
+                told.add(event.session)
+            elif _brought_mail_alone(event):
+                told.add(event.session)
+                continue
+            elif event.session in told and event.kind not in REFUSALS | {Kind.SESSION_CLOSED}:
+                continue
             session = "" if event.queue_id else event.session or f"at {event.time}"
             unit = units.get((event.queue_id, session))
             if unit is None:
@@ -139,11 +147,7 @@ class View:
                     break
                 unit = units[event.queue_id, session] = Unit(event.queue_id, session)
             unit.hits.append(event)
-        sessions = self._sessions_of(units.values())
-        return [unit for unit in units.values() if unit.queue_id or _matters(unit, sessions)]
-
-    def _sessions_of(self, units: Any) -> set[str]:
-        return {event.session for unit in units if unit.queue_id for event in unit.hits}
+        return list(units.values())
 
     def story(self, queue_id: str) -> Story:
         """A message."""
@@ -188,9 +192,11 @@ class View:
             self.show(Unit(report, ""))
 
     def _reports(self, story: Story) -> list[str]:
+        """The reports on a message. Its failures name them; they are searched for only where none does."""
+        if story.reports or State.FAILED not in story.counted:
+            return story.reports
         wanted = Wanted(text=story.queue_id, kinds=[Kind.REPORT_QUEUED], since=story.began)
-        found = [event.queue_id for event in self._past.in_order(wanted) if event.queue_id != story.queue_id]
-        return list(dict.fromkeys([*story.reports, *found]))
+        return [event.queue_id for event in self._past.in_order(wanted)]
 
     def _show_session(self, unit: Unit) -> None:
         events = self._events_of(unit)
@@ -287,9 +293,10 @@ def mentioned(event: Event) -> Iterator[str]:
             yield from map(key, [value, *value.split(" ")] if len(value) < 1000 else [value])
 
 
-def _matters(unit: Unit, sessions: set[str]) -> bool:
-    """Whether a session is worth a line: not where it only brought messages that have one."""
-    return unit.session not in sessions or any(event.kind in REFUSALS for event in unit.hits)
+def _brought_mail_alone(event: Event) -> bool:
+    """Whether an event is the end of a session that was refused nothing: its messages say all there is."""
+    fields = event.fields
+    return event.kind is Kind.SESSION_CLOSED and bool(fields.get("accepted")) and not fields.get("refused")
 
 
 def _in(since: float | None, until: float | None) -> str:
