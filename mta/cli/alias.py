@@ -1,6 +1,7 @@
 """``mta alias``: other names for users, lists of several, a catch-all (docs/accounts.md).
 
-Exit status: as of ``mta user``.
+Exit status: 0 done; 65 it cannot be done so; 73 a file cannot be written; 75 somebody else is
+changing the same; 78 the configuration cannot be used.
 """
 
 from __future__ import annotations

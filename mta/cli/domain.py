@@ -1,6 +1,7 @@
 """``mta domain``: the domains whose mail is taken (docs/accounts.md).
 
-Exit status: as of ``mta user``.
+Exit status: 0 done; 65 it cannot be done so; 66 no password was given; 73 a file cannot be written; 75 somebody else is
+changing the same; 78 the configuration cannot be used.
 """
 
 from __future__ import annotations
