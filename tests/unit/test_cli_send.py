@@ -50,7 +50,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path) -> None:
     assert "the service mx does not run: [mx] enabled is false" in off.output
     wrong = run(tmp_path, "--from", "a@x", "--to", "b@y", toml='[mx]\nlisten = ["nowhere"]\n')
     assert wrong.exit_code == 78
-    assert "[mx] listen" in wrong.output
+    assert "mx.listen" in wrong.output
     for arguments in (["--from", "a@x", "--to", "b\r\n@y"], ["--from", "<a@x>", "--to", "b@y"], ["--to", "b@y"]):
         assert run(tmp_path, *arguments).exit_code == 2
     assert "the password of the login is needed" in run(tmp_path, "--login", "a@x", "--to", "b@y").output
