@@ -62,12 +62,11 @@ def check(
     ipv4: tuple[str, ...],
     ipv6: tuple[str, ...],
 ) -> None:
-    r"""Look at everything that has to be right, and say what is wrong and how to mend it.
+    """Look at everything that has to be right, and say what is wrong and how to mend it.
 
     Settings, files and owners, ports, certificate, the DNS of host and domains, the clock, the disk, Maildirs, spool
     and history. Type it as root, who may look at all of it.
 
-    \b
     Exit status: 0 nothing is wrong, 1 there are warnings, 2 there are errors.
     """
     from mta.service.check.checks import refused

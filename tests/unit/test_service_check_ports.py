@@ -7,19 +7,28 @@ import socket
 import ssl
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mta.service.check.finding import Finding, Severity, ranked, status_of
 from mta.service.check.ports import check_outgoing, check_ports, read_greeting, try_bind
+from mta.settings.metrics import MetricsSettings
 from mta.settings.sections import MxSettings, RelaySettings, RouteSettings, Settings, SmtpdSettings
 from mta.settings.values import Endpoint, SystemdSocket
 from mta.tls.certificate import make_self_signed
 
 HOST = "mail.example.org"
 MX = MxSettings(listen=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)))
-SETTINGS = Settings(HOST, path="etc/mta.toml", state="/state", mx=MX, smtpd=SmtpdSettings(enabled=False))
+SETTINGS = Settings(
+    HOST,
+    path="etc/mta.toml",
+    state="/state",
+    mx=MX,
+    smtpd=SmtpdSettings(enabled=False),
+    metrics=MetricsSettings(listen=()),
+)
 
 
 class World:
@@ -84,6 +93,9 @@ def test_a_server_that_does_not_run() -> None:
     (finding,) = world.ports(running=False)
     assert (finding.severity, finding.what) == (Severity.ERROR, "the server does not run")
     assert world.bound == [("0.0.0.0", 25), ("::", 25)]
+    measured = replace(SETTINGS, metrics=MetricsSettings(listen=(Endpoint("127.0.0.1", 9725),)))
+    world.ports(False, measured)
+    assert world.bound[2:] == [("0.0.0.0", 25), ("::", 25), ("127.0.0.1", 9725)]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +114,7 @@ def test_ports_that_cannot_be_had(number: int, mend: str) -> None:
 def test_ports_of_systemd() -> None:
     """They are not bound: a note tells which unit to look at."""
     world = World()
-    settings = Settings(HOST, mx=MxSettings(listen=(SystemdSocket("mx"),)), smtpd=SmtpdSettings(enabled=False))
+    settings = replace(SETTINGS, mx=MxSettings(listen=(SystemdSocket("mx"),)))
     assert world.ports(True, settings) == []
     assert [finding.severity for finding in world.ports(False, settings)] == [Severity.ERROR, Severity.NOTE]
     assert world.bound == []

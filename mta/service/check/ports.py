@@ -61,6 +61,8 @@ def check_ports(settings: Settings, running: bool | None, greeting: Greeting, bi
             found += _held(settings, service, implicit_tls, listen, greeting)
         else:
             found += _could_be_had(settings, service, listen, bind)
+    for listen in () if running else settings.metrics.listen:
+        found += _could_be_had(settings, "metrics", listen, bind)
     return found
 
 
