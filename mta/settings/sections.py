@@ -138,7 +138,8 @@ class TlsSettings:
     """Our certificate, for both services and for the relay's TLS."""
 
     certificate: Path = ""
-    """PEM file: our certificate, then those that lead to a known authority. Without one STARTTLS is not offered."""
+    """PEM file: our certificate, then those that lead to a known authority. Without one STARTTLS is not offered. New
+    files are used within a minute, without a reload."""
     key: Path = ""
     """PEM file of its private key; not given: it is in the certificate's file."""
     minimum: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
