@@ -133,7 +133,7 @@ class Checker:
         secret = self._hash(named.encode(), verifier.encode(), octets)
         until, app_password = self._known.get(secret, (0.0, ""))
         if account is not None and until > self._clock.seconds():
-            return _right(account, app_password, " again")
+            return let_in(account, app_password, " again")
         return await self._once(named, account, octets, self._network_of(address), secret)
 
     async def _once(self, login: str, account: Account | None, password: bytes, network: str, secret: bytes) -> Answer:
@@ -187,7 +187,7 @@ class Checker:
         self._by_account.forget(account_here)
         if self._settings().directory is directory:  # a password that was revoked meanwhile is not remembered
             self._remember(secret, right, now)
-        return _right(account, right)
+        return let_in(account, right)
 
     async def _check(self, login: str, account: Account | None, password: bytes, network: str) -> str | None:
         """Check in a thread: against the account's verifiers, or those of a stand-in that take as long.
@@ -195,7 +195,7 @@ class Checker:
         Returns the name of the app password that it is, an empty text for the account's own; None where it is wrong.
         """
         checked = account
-        if account is None or not _has_password(account):
+        if account is None or not has_password(account):
             checked = self._stand_in(login)
         if checked is None:
             return None
@@ -224,14 +224,14 @@ class Checker:
             return
         self._directory = directory
         self._known.clear()
-        self._stand_ins = tuple(account for account in directory.accounts.values() if _has_password(account))
+        self._stand_ins = tuple(account for account in directory.accounts.values() if has_password(account))
 
     def _hash(self, *parts: bytes) -> bytes:
         # only the last part may hold a NUL, so that the parts cannot be confused
         return hashlib.blake2b(b"\0".join(parts), key=self._key, digest_size=32).digest()
 
 
-def _right(account: Account, app_password: str, again: str = "") -> Accepted | Disabled:
+def let_in(account: Account, app_password: str = "", again: str = "") -> Accepted | Disabled:
     """The answer to a right password."""
     if account.disabled is not None:
         why = f": {account.disabled}" if account.disabled else ""
@@ -243,7 +243,8 @@ def _right(account: Account, app_password: str, again: str = "") -> Accepted | D
     return Accepted(account, Reason(f"{account.login} gave the right password{again}", account.source))
 
 
-def _has_password(account: Account) -> bool:
+def has_password(account: Account) -> bool:
+    """Whether there is any password to log in with."""
     return account.verifier != DISABLED or bool(account.app_passwords)
 
 

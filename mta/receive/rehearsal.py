@@ -24,9 +24,7 @@ from typing import Protocol
 
 from twisted.internet import defer
 
-from mta.auth.checker import Accepted as LoginAccepted
-from mta.auth.checker import Answer
-from mta.auth.checker import Refused as LoginRefused
+from mta.auth.checker import Answer, Refused, has_password, let_in
 from mta.mail.reason import Reason
 from mta.mailauth.verification import SessionCheck
 from mta.maildir.store import Delivery
@@ -42,7 +40,6 @@ from mta.receive.staging import Space
 from mta.settings.directory import Resolution
 from mta.settings.expansion import Addressed
 from mta.settings.sections import Settings
-from mta.settings.verifier import DISABLED
 from mta.smtp.address import Mailbox
 from mta.smtp.event import Authenticate, Mail, Rcpt
 from mta.smtp.extension import Offer
@@ -142,10 +139,10 @@ class _Believing:
         directory = self._settings().directory
         account = directory.account(login)
         if account is None:
-            return LoginRefused(Reason(f"{login}: there is no such account", directory.source))
-        if account.verifier == DISABLED:
-            return LoginRefused(Reason(f"{account.login} may not log in", account.source))
-        return LoginAccepted(account, Reason(f"{account.login} with the right password", account.source))
+            return Refused(Reason(f"{login}: there is no such account", directory.source))
+        if not has_password(account):
+            return Refused(Reason(f"{account.login}: the password is wrong", account.source))
+        return let_in(account)
 
 
 class _Draft:

@@ -77,6 +77,7 @@ class Case:
     tables: dict[str, list[str]] = field(default_factory=dict)
     arrays: list[str] = field(default_factory=list)
     zone: list[str] = field(default_factory=list)
+    users: str = USERS
     aliases: str = ALIASES
     catch_all: bool = False
     domain: str = ""
@@ -108,7 +109,7 @@ class Case:
 
     def domains(self) -> dict[str, dict[str, str]]:
         """Write the domains."""
-        domains = {"example.test": {"users": USERS, "aliases": self.aliases, "domain.toml": self.domain}}
+        domains = {"example.test": {"users": self.users, "aliases": self.aliases, "domain.toml": self.domain}}
         if self.catch_all:
             aliases = "postmaster: bob@example.test, dave\n*: " + self.one(["dave", "bob@example.test, dave"]) + "\n"
             domains["catch.test"] = {"users": "dave:!::::::\n", "aliases": aliases}
@@ -227,6 +228,19 @@ def _no_login(case: Case) -> None:
 
 def _wrong_login(case: Case) -> None:
     case.smtpd(login=case.one(["nobody@example.test", "bob@remote.test"]))
+
+
+def _disabled(case: Case) -> None:
+    case.users = case.users.replace("::::::\nbob", "::::::nologin\nbob", 1)
+    case.smtpd()
+
+
+def _capped(case: Case) -> None:
+    case.put("smtpd.caps", "messages = 1", "first_time_recipients = 3")
+    case.smtpd(recipients=["bob@example.test", "a@remote.test", "b@remote.test", "c@remote.test", "d@remote.test"])
+    if case.chance.random() < 0.5:
+        case.letter["recipients"] = ["bob@example.test"]
+        case.again()
 
 
 def _named_network(case: Case, **limits: Any) -> None:
@@ -457,6 +471,8 @@ _MADE: dict[str, list[Callable[[Case], None]]] = {
     "sender": [_sender, _author],
     "no login": [_no_login],
     "login": [_wrong_login],
+    "disabled": [_disabled],
+    "caps": [_capped],
     "network": [_network_rate, _network_recipients, _network_sender],
     "lists": [_denied],
     "rates": [_rate_of_recipients, _rate_of_messages, _rate_of_login, _rate_of_connections],
@@ -516,6 +532,8 @@ _BY_REASON = {
     "sender": r"does not belong to",
     "no login": r"^no login",
     "login": r"no such account",
+    "disabled": r"is disabled",
+    "caps": r"are the most for a day",
     "network": r"messages an hour are allowed$|recipients are allowed|is no sender of network",
     "redirect": r"redirected to",
 }
