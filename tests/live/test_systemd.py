@@ -26,6 +26,12 @@ LISTEN = {
     "smtpd": {"submission": ["systemd:submission"], "submissions": ["systemd:submissions"]},
 }
 
+SCRIPT = """
+from mta.policy.script_api import add_header
+def message(facts):
+    return add_header("X-Judged", "in a process of its own")
+"""
+
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze."""
@@ -65,8 +71,8 @@ def test_the_sockets_have_the_names_and_ports_that_the_settings_know() -> None:
     assert all(f"mta-{name}.socket" in service and f'"systemd:{name}"' in service for name in SOCKETS)
 
 
-def test_user_and_directories_can_be_made(tmp_path: Path) -> None:
-    """systemd-sysusers and systemd-tmpfiles make the user and its directories, closed to others."""
+def test_user_and_directory_can_be_made(tmp_path: Path) -> None:
+    """systemd-sysusers and systemd-tmpfiles make the user and the directory of Maildirs, closed to others."""
     (tmp_path / "etc").mkdir()
     for name in ("passwd", "group"):
         (tmp_path / "etc" / name).write_text("root:x:0:0::/:\n" if name == "passwd" else "root:x:0:\n")
@@ -81,8 +87,7 @@ def test_user_and_directories_can_be_made(tmp_path: Path) -> None:
         if os.getuid() == 0:
             assert ran.returncode == 0, ran.stderr
     assert "mta:x:" in (tmp_path / "etc/passwd").read_text()
-    for path in ("var/mail/mta", "etc/mta/domains", "etc/mta/tls"):
-        assert (tmp_path / path).stat().st_mode & 0o007 == 0
+    assert (tmp_path / "var/mail/mta").stat().st_mode & 0o7777 == 0o2750
 
 
 class Service:
@@ -90,6 +95,9 @@ class Service:
 
     def __init__(self, place: Path, settings: dict[str, Any], allowed: list[str]) -> None:
         self.daemon = Daemon(place, {**LISTEN, **settings})
+        policies = self.daemon.settings_file.with_name("policy")
+        policies.mkdir()
+        (policies / "judge.py").write_text(SCRIPT)
         self.notified = Notified(f"@mta-test-{os.getpid()}-{place.name}")
         self.sockets = [socket.create_server(("127.0.0.1", 0)) for _ in SOCKETS]
         ports = [each.getsockname()[1] for each in self.sockets]
@@ -123,7 +131,9 @@ def service(request: pytest.FixtureRequest, place: Path) -> Iterator[Service]:
 
 
 def test_the_server_runs_as_the_unit_says(service: Service) -> None:
-    """On sockets handed over by name, told of each step, alive by its loop, and within the system calls it is allowed.
+    """On sockets handed over by name, telling each step, alive by its loop, within the system calls that it is allowed.
+
+    So are its worker processes and those of policies.
 
     Who connected before it was there is served too: the socket was.
     """
@@ -136,7 +146,9 @@ def test_the_server_runs_as_the_unit_says(service: Service) -> None:
     assert notified.next_of("STATUS").endswith(" messages in the queue")
     assert notified.next_of("WATCHDOG") == notified.next_of("WATCHDOG") == "WATCHDOG=1"
     submit(daemon, daemon.address("bob"), message("confined"))
-    arrived(daemon.maildir("bob"), b"Subject: confined")
+    assert b"\nX-Judged: in a process of its own\n" in arrived(daemon.maildir("bob"), b"Subject: confined").replace(
+        b"\r", b""
+    )
     assert daemon.reload().returncode == 0
     assert notified.next().startswith("RELOADING=1\nMONOTONIC_USEC=")
     assert notified.next() == "READY=1"
