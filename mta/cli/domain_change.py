@@ -63,7 +63,7 @@ def add(config: Path, domain: str, postmaster: str | None, file: TextIO | None, 
         click.echo(f"Mail for its postmaster goes to {target}.")
     click.echo(take_effect(config).text)
     click.echo("What comes next: keys and the records to publish, users, and a look at what is missing:")
-    for command in (f"dkim keygen {name}", f"user add NAME@{name}", "check"):
+    for command in (f"dkim keygen {name}", f"init --records --domain {name}", f"user add NAME@{name}", "check"):
         click.echo(f"  mta {command}")
 
 

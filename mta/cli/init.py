@@ -1,8 +1,10 @@
 """``mta init``: a configuration to start with, the records to publish for it, and what to type next.
 
-What is there already stays as it is, and is said; a second run adds what is missing, and prints the records again. What
-no option tells is asked for on a terminal. Exit status: 0; 2 something was not told; 67 there is no such system user;
-73 a file cannot be written; 78 what is there already cannot be read.
+What is there already stays as it is, and is said; a second run adds what is missing, and prints the records again.
+What no option tells is asked for on a terminal.
+
+Exit status: 0; 2 something was not told; 65 a password or domain that cannot be used; 66 there is nothing to print; 67
+there is no such system user; 73 a file cannot be written; 78 what is there already cannot be read.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import TextIO
 
 import click
 
-from mta.cli.daemon import EX_CANTCREAT, EX_CONFIG, EX_NOINPUT, EX_NOUSER, fail
+from mta.cli.daemon import EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_NOINPUT, EX_NOUSER, fail
 from mta.cli.demo import Ports, describe_demo, write_demo
 from mta.cli.founding import KERNEL, Access
-from mta.cli.setup import Present, Wanted, first_user, look, new_password, next_steps, records_text, write_setup
+from mta.cli.password import choose, make, sound
+from mta.cli.setup import Present, Wanted, first_user, look, next_steps, records_text, write_setup
 from mta.service.addresses import own_addresses
 from mta.service.published import Address
 from mta.settings.domains import is_user_name
@@ -71,7 +74,9 @@ _PORT = click.IntRange(1, 65535)
 @click.option("--run-as", help=f"The system user of the server, if root types this.  [default: {_SERVER}]")
 @click.option("--ipv4", multiple=True, help="A public address of this machine, where it cannot know it: behind NAT.")
 @click.option("--ipv6", multiple=True, help="Likewise.")
-@click.option("--records", is_flag=True, help="Print the records for the DNS alone, and make nothing.")
+@click.option(
+    "--records", is_flag=True, help="Print the records for the DNS, of all domains or of --domain, and make nothing."
+)
 @click.option(
     "--demo",
     type=click.Path(path_type=Path, file_okay=False),
@@ -120,7 +125,9 @@ def init(
             present = look(config)
         elif not present.hostname:
             fail(f"there is no {config}: mta init makes it", EX_NOINPUT)
-        text = records_text(present.hostname, present.domains or {}, addresses)
+        text = records_text(
+            present.hostname, present.domains or {}, addresses, _printed(present, domain if records else None)
+        )
     except SettingsRefused as refused:
         fail(str(refused), EX_CONFIG)
     except OSError as error:
@@ -130,6 +137,17 @@ def init(
         click.echo(text, nl=False)
         return
     click.echo(f"\nPublish in the DNS (this is a piece of a zone file):\n\n{text}\n{next_steps(wanted)}", nl=False)
+
+
+def _printed(present: Present, domain: str | None) -> list[str]:
+    """The domains whose records are printed: all, or the one that was named."""
+    domains = list(present.domains or {})
+    if domain is None:
+        return domains
+    name = _domain(domain)
+    if name not in domains:
+        fail(f"{domain} is no domain of ours: mta domain list", EX_DATAERR)
+    return [name]
 
 
 def _demonstrate(directory: Path, domain: str, ports: Ports) -> None:
@@ -265,27 +283,23 @@ def _write(wanted: Wanted, password_file: TextIO | None) -> None:
 
 
 def _password(wanted: Wanted, file: TextIO | None) -> str:
+    whose, longest = f"{wanted.user}@{wanted.domain}", AuthSettings().password_maximum
     if file is not None:
-        password: str = file.readline().removesuffix("\n").removesuffix("\r")
-    elif interactive():
-        password = _typed(f"Password of {wanted.user}@{wanted.domain} (nothing: one is made)")
-        if not password:
-            return new_password()
-    else:
-        return new_password()
-    maximum = AuthSettings().password_maximum
-    if not 0 < len(password.encode()) <= maximum or not password.isprintable():
-        raise click.BadParameter(f"1 to {maximum} octets that can be typed", param_hint="--password-file")
-    return password
-
-
-def _typed(text: str) -> str:
-    """Have a password typed twice; empty where nothing was."""
+        return choose(whose, file, False, longest)
+    if not interactive():
+        return make()
     while True:
-        first: str = click.prompt(text, default="", show_default=False, hide_input=True, err=True)
-        if not first or first == click.prompt("Again", default="", show_default=False, hide_input=True, err=True):
-            return first
+        typed = _hidden(f"Password of {whose} (nothing: one is made)")
+        if not typed:
+            return make()
+        if sound(typed, longest) == _hidden("Again"):
+            return typed
         _note("these were two; again from the beginning")
+
+
+def _hidden(text: str) -> str:
+    typed: str = click.prompt(text, default="", show_default=False, hide_input=True, err=True)
+    return typed
 
 
 def _note(text: str) -> None:

@@ -42,6 +42,11 @@ def choose(whose: str, file: TextIO | None, generate: bool, longest: int) -> str
         password = click.prompt(f"Password of {whose}", hide_input=True, confirmation_prompt="Again", err=True)
     else:
         fail("nobody is there to type a password: say --generate, or --password-file -", EX_NOINPUT)
+    return sound(password, longest)
+
+
+def sound(password: str, longest: int) -> str:
+    """Give a password that can be used, of at most `longest` octets; another one ends the command."""
     if len(password) < MINIMUM:
         fail(f"a password has {MINIMUM} characters or more; nothing was changed", EX_DATAERR)
     if len(password.encode()) > longest or not password.isprintable():

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -110,9 +109,6 @@ _PORTS = {
 _COMMENTS = 38
 _COMMENTS_OF_PORTS = 47
 """Columns of comments."""
-
-_PASSWORD_OCTETS = 15
-"""Of chance in a password that we make: 120 bits in 20 letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,21 +200,21 @@ def write_setup(wanted: Wanted, make_password: Callable[[], str]) -> str:
     return password
 
 
-def new_password() -> str:
-    """Make a password that nobody guesses."""
-    return secrets.token_urlsafe(_PASSWORD_OCTETS)
+def records_text(
+    hostname: str, directories: Mapping[str, str], addresses: Sequence[Address], domains: Iterable[str]
+) -> str:
+    """The records of the host and of `domains`, of all those in `directories`, as a piece of a zone file.
 
-
-def records_text(hostname: str, directories: Mapping[str, str], addresses: tuple[Address, ...]) -> str:
-    """The records of the host and of each domain, as a piece of a zone file. Raises SettingsRefused."""
+    Raises SettingsRefused where a DKIM key cannot be used.
+    """
     problems: list[Problem] = []
     keys: dict[str, tuple[DkimKey, ...]] = {
-        name: read_keys(os.path.join(path, DIRECTORY), name, problems) for name, path in directories.items()
+        name: read_keys(os.path.join(directories[name], DIRECTORY), name, problems) for name in domains
     }
     if problems:
         raise SettingsRefused(problems)
     snippets = [host_snippet(hostname, addresses, directories)]
-    snippets += [domain_snippet(name, hostname, keys[name]) for name in directories]
+    snippets += [domain_snippet(name, hostname, keys[name]) for name in keys]
     return "\n".join(snippets)
 
 

@@ -191,11 +191,11 @@ def test_a_password_from_a_file(machine: Machine, tmp_path: Path) -> None:
     assert "password  " not in output
 
 
-@pytest.mark.parametrize("password", ["", "x" * 256, "tab\there"])
+@pytest.mark.parametrize("password", ["", "x" * 256, "tab\tis here", "short"])
 def test_a_password_that_nobody_could_send(machine: Machine, password: str) -> None:
-    """Empty, too long, or not to be typed: refused, and no user is made."""
+    """Empty, short, too long, or not to be typed: refused, and no user is made."""
     result = machine.init(*TOLD, *machine.places, "--password-file", "-", typed=password + "\n")
-    assert result.exit_code == 2
+    assert result.exit_code == 65
     assert not (machine.root / "etc/domains/example.org/users").exists()
 
 
@@ -350,6 +350,16 @@ def test_records_alone_are_a_zone(machine: Machine) -> None:
     assert {"_dmarc.example.org.", "_smtp._tls.example.org.", "_mta-sts.example.org."} <= names
     keys = machine.settings().directory.domains["example.org"].dkim
     assert {f"{key.name}." for key in keys} <= names
+
+
+def test_records_of_one_domain(machine: Machine) -> None:
+    """Of several domains the one that is named; one that is not there is no domain of ours."""
+    machine.made()
+    machine.init("--domain", "example.net", "--user", "carol")
+    printed = machine.init("--records", "--domain", "example.net").stdout
+    assert "example.net. IN MX" in printed
+    assert "example.org. IN MX" not in printed
+    assert machine.init("--records", "--domain", "example.com").exit_code == 65
 
 
 def test_records_of_a_machine_without_anything(machine: Machine) -> None:
