@@ -21,7 +21,6 @@ from mta.observe.event import Event, Kind, Level
 from mta.observe.history import key
 from mta.observe.log import json_line
 from mta.observe.search import FOREVER, Wanted
-from mta.observe.telling import tell
 
 _EPILOG = """\b
 Examples:
@@ -90,8 +89,7 @@ def log(
         if as_json:
             click.echo(json_line(event))
         else:
-            lead = f"{page.stamp(event.time)}  {event.queue_id or event.session or '-':18}  "
-            page.told(lead, tell(event, page.zone), detailed=verbose)
+            page.entry(event, detailed=verbose)
         sys.stdout.flush()
 
     wanted = Wanted(

@@ -66,6 +66,11 @@ class Page:
         """Print an event of a story."""
         self._told_at(event.time, tell(event, self.zone))
 
+    def entry(self, event: Event, *, detailed: bool = False) -> None:
+        """Print an event of a list: with its whole time, and the message or session that it is about."""
+        lead = f"{self.stamp(event.time)}  {event.queue_id or event.session or '-':18}  "
+        self.told(lead, tell(event, self.zone), detailed=detailed or event.kind is Kind.FAULT)
+
     def story(self, story: Story, of_session: Iterable[Event] = ()) -> None:
         """Print a message: what it is, how it stands, and all that happened to it."""
         self.title(f"Message {story.queue_id}", story.began)

@@ -271,8 +271,10 @@ class View:
                     story.add(event)
                 if self._json:
                     click.echo(json_line(event))
-                else:
+                elif one is not None:
                     self._page.event(event)
+                else:
+                    self._page.entry(event)
                 sys.stdout.flush()
         except KeyboardInterrupt:
             click.echo()

@@ -54,6 +54,17 @@ MOODS = {
 FINAL = frozenset({State.DELIVERED, State.FAILED, State.ENDED, State.REFUSED})
 """States that a recipient does not leave."""
 
+_GRAVITY = [
+    State.DELIVERED,
+    State.QUEUED,
+    State.WAITS,
+    State.HELD,
+    State.REFUSED,
+    State.ENDED,
+    State.FAILED,
+]
+"""From what is well to what is worst."""
+
 REFUSALS = {
     Kind.SESSION_REFUSED,
     Kind.LOGIN_REFUSED,
@@ -158,15 +169,17 @@ class Story:
         self.copies = copies if isinstance(copies, int) else len(self.recipients)
 
     def outcome(self, zone: tzinfo | None = None) -> str:
-        """Say in one line how it stands, with the reason where it is the same for all."""
+        """Say in one line how it stands: how many recipients in which state, and why the worst is in it."""
         counted = self.counted
         if not counted:
             return "on its way in"
-        words = [f"{number} {state.value}" if counted.total() > 1 else state.value for state, number in counted.items()]
-        last = [event for state, event in self.states.values() if state in counted]
-        if counted.total() > 1 or not last:
-            return ", ".join(words)
-        return harmless(words[0] + _why(next(iter(counted)), last[-1], zone))
+        states = sorted(counted, key=_GRAVITY.index)
+        many = counted.total() > 1
+        words = ", ".join(f"{counted[state]} {state.value}" if many else state.value for state in states)
+        events = [event for state, event in self.states.values() if state is states[-1]]
+        if many and states[-1] in (State.DELIVERED, State.QUEUED):
+            return words
+        return harmless(words + _why(states[-1], events[-1], zone))
 
     @property
     def mood(self) -> Mood:
@@ -227,7 +240,10 @@ def _first_state(event: Event) -> State:
 
 
 def _why(state: State, event: Event, zone: tzinfo | None) -> str:
-    reason = f": {event.reason.text}" if event.reason is not None else ""
+    reason = ""
+    if event.reason is not None:
+        said = " said: " in event.reason.source  # the words of a host say more than where they came
+        reason = f": {event.reason.source if said else event.reason.text}"
     if state is State.WAITS:
         return f", {tell_next_attempt(event, zone)}{reason}"
     if state is State.REFUSED:

@@ -220,8 +220,7 @@ def _check_ended(read: _Read) -> _Words:
 
 
 def _fault(read: _Read) -> _Words:
-    lines = read["traceback"].rstrip().splitlines()
-    return f"a bug of ours in {read['where']}{read.why}", tuple(lines[-3:-1])
+    return f"a bug of ours in {read['where']}{read.why}", tuple(read["traceback"].rstrip().splitlines())
 
 
 # Sessions

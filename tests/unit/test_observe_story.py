@@ -52,7 +52,8 @@ def test_recipients_end_one_by_one() -> None:
     assert made.open
     made.add(event(Kind.RECIPIENT_DEFERRED, 1, "greylisted", recipient="b@y", attempts=1, next=60))
     assert (made.open, made.ended) == (False, False)
-    assert made.outcome(UTC) == "1 delivered, 1 waits for another attempt"
+    waits = "1 waits for another attempt, next attempt 20:16:01 (1 min later): greylisted"
+    assert made.outcome(UTC) == f"1 delivered, {waits}"
     assert made.mood is Mood.SLOW
     made.add(event(Kind.RECIPIENT_FAILED, 61, "no such user", recipient="b@y", report="r1"))
     assert (made.counted, made.ended) == ({State.DELIVERED: 1, State.FAILED: 1}, True)
@@ -66,6 +67,9 @@ def test_why_it_waits_stands_in_one_line() -> None:
     assert waits.outcome(UTC) == (
         "waits for another attempt, next attempt 20:16:01 (1 min later): busy"
     )
+    said = event(Kind.RECIPIENT_FAILED, 1, "refused at RCPT TO", recipient="b@y")
+    said = replace(said, reason=Reason("refused at RCPT TO", "mx.y [192.0.2.1]:25 said: 550 no such user"))
+    assert story(accepted(copies=1), said).outcome() == "failed: mx.y [192.0.2.1]:25 said: 550 no such user"
     refused = story(event(Kind.MESSAGE_REFUSED, 0, "spam\x1b", sender="", recipients="b@y", reply="550 no"))
     assert refused.outcome() == "refused: spam\\u{1b} (550 no)"
     assert refused.ended

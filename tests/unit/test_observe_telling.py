@@ -110,7 +110,7 @@ TOLD = [
     (
         event(Kind.FAULT, WHY, where="commit", traceback="Traceback:\n  in f\n    x()\nKeyError: 1\n"),
         "a bug of ours in commit: the reason",
-        ("  in f", "    x()"),
+        ("Traceback:", "  in f", "    x()", "KeyError: 1"),
     ),
     (
         event(Kind.REPORT_QUEUED, Reason("about a failure", "0abc"), recipient="alice@example.org", about="0abc"),
