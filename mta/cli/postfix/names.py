@@ -64,6 +64,9 @@ class Names:
         self.aliases_file = ""
         """The file of aliases(5); empty: none."""
         self._aliases_text = ""
+        self._local: list[str] = []
+        """Domains of mydestination that are no names of this machine."""
+        self._known_here: set[str] = set()
 
     def translate(self) -> None:
         """Find them, and make the files of the domains."""
@@ -74,10 +77,16 @@ class Names:
             self._domains[name] = _Domain()
         self._mailboxes(set(mailbox))
         system = self._system_aliases()
+        self._local = local
+        self._known_here = {*self._people, *(each.name for each in system)}
         for name in local:
             place = self._main.place("mydestination")
             self._domains[name].users |= {user: place for user in self._people if is_user_name(user)}
             self._add_system(name, system)
+        if local and self._people:
+            some = self._people[0]
+            text = f"mail for {some}@{self.host} goes to root, as for all people here, unless the file of aliases says"
+            self._outcome.differ("mydestination", f"{text} {some}: {some}@{local[0]}")
         self._virtual_aliases(set(local))
         self._clean({each.name for each in system})
         self._clean_system()
@@ -191,11 +200,13 @@ class Names:
         domain = self._domains[name]
         known = {*domain.users, *(each.name for each in system)}
         for alias in system:
-            if not all(map(_is_address, alias.targets)):
+            targets = [each for each in alias.targets if _is_address(each)]
+            if len(targets) < len(alias.targets):
                 text = f"{alias.name}@{name}: programs, files and :include: are not delivered to"
                 self._outcome.left.append(Note(alias.place, text))
+            if not targets:
                 continue
-            targets = [f"{each}@{name}" if each.lower() in known else self._whole(each) for each in alias.targets]
+            targets = [f"{each}@{name}" if each.lower() in known else self._whole(each) for each in targets]
             domain.aliases[alias.name] = (targets, alias.place)
 
     def _virtual_aliases(self, local: set[str]) -> None:
@@ -241,15 +252,22 @@ class Names:
             text = f"{entry.key}: a whole domain can only be another one that is ours"
             self._outcome.left.append(Note(entry.place, text))
             return
-        names = {*other.users, *other.aliases}
+        names = {*other.users, *other.aliases} - {CATCH_ALL}
         for name in sorted(names - {*domain.users, *domain.aliases}):
             domain.aliases[name] = ([f"{name}{targets[0]}"], entry.place)
+        if CATCH_ALL in other.aliases:
+            domain.aliases[CATCH_ALL] = (list(other.aliases[CATCH_ALL][0]), entry.place)
         text = f"{entry.key}: an alias for each of the {len(names)} names of {targets[0][1:]}; new ones need one too"
         self._outcome.differs.append(Note(entry.place, text))
 
     def _whole(self, target: str) -> str:
-        """An address with its domain; a name alone is in myorigin."""
-        return target if "@" in target else f"{target}@{self._main.value('myorigin').lower()}"
+        """An address with its domain; a name alone is in myorigin. A name of this machine has its mailbox elsewhere."""
+        user, at, domain = target.rpartition("@")
+        if not at:
+            user, domain = target, self._main.value("myorigin").lower()
+        if domain.lower() in self.machine and self._local and user.lower() in self._known_here:
+            domain = self._local[0]
+        return f"{user}@{domain}"
 
     # What leads nowhere
 
