@@ -2,7 +2,10 @@
 
 Left out are the checks that bind ports or connect to others; name servers are asked. A finding is an event,
 ``check.found``, at the level of its severity, and ``check.ended`` has their numbers, which `mta_check_findings` shows.
-A check that does not end in time is told of and left behind.
+
+A check that does not end in time is told of and left behind. Its thread is not to be had back: the same check is not
+begun again before it has ended, and while `HUNG_MAXIMUM` hang no other is, so that they never take the threads that
+mail needs.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ FIRST_SECONDS = 300.0
 """From the start to the first round: a restart has better things to do at once, and something to look at later."""
 ROUND_SECONDS = 86_400.0
 """From the end of a round to the next."""
+HUNG_MAXIMUM = 2
+"""Threads that may hang: half of `mta.service.pools.LARGE`."""
 NAMES_SECONDS = 300.0
 """For all questions to name servers together."""
 
@@ -67,6 +72,7 @@ class Checkup:
         self._clock = clock
         self._next: interfaces.IDelayedCall | None = None
         self._round: defer.Deferred[None] | None = None
+        self._running: set[str] = set()
 
     def start(self) -> None:
         """Have the first round come soon."""
@@ -97,10 +103,26 @@ class Checkup:
         settings, begin = self._current(), self._clock.seconds()
         found: list[Finding] = []
         for name, check in self._checks(settings).items():
-            found += await self._within(name, self._run(check), PATIENCE_SECONDS)
+            if name in self._running or len(self._running) >= HUNG_MAXIMUM:
+                found.append(unfinished(name, f"not begun: {', '.join(sorted(self._running))} still hangs"))
+            else:
+                found += await self._within(name, self._on_thread(name, check), PATIENCE_SECONDS)
         asking = defer.Deferred.fromCoroutine(self._names(settings))
         found += await self._within(NAMES, asking, NAMES_SECONDS)
         self._tell(found, self._clock.seconds() - begin)
+
+    def _on_thread(self, name: str, check: Checking) -> defer.Deferred[list[Finding]]:
+        """Run a check. To cancel what is returned does not end the thread."""
+        looking: defer.Deferred[list[Finding]] = defer.Deferred()
+
+        def ended(result: list[Finding] | Failure) -> None:
+            self._running.discard(name)
+            if not looking.called:
+                looking.callback(result)
+
+        self._running.add(name)
+        self._run(check).addBoth(ended)
+        return looking
 
     async def _within(self, name: str, looking: defer.Deferred[list[Finding]], seconds: float) -> list[Finding]:
         """Wait for a check; one that is late or has a bug is a finding of its own."""

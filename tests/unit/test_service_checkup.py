@@ -32,6 +32,7 @@ class Round:
         self.events: list[Event] = []
         self.checks: dict[str, Callable[[], list[Finding]]] = {}
         self.hung: list[str] = []
+        self.threads: list[defer.Deferred[list[Finding]]] = []
         self.named: defer.Deferred[list[Finding]] = defer.succeed([])
         journal = Journal(time.time, [self.events.append])
         self.checkup = Checkup(lambda: SETTINGS, lambda _: self.checks, self.names, self.run, journal, self.clock)
@@ -45,11 +46,19 @@ class Round:
     def run(self, check: Callable[[], list[Finding]]) -> defer.Deferred[list[Finding]]:
         """Run on a thread, which hangs for what is in `hung`."""
         hangs = any(self.checks[name] is check for name in self.hung)
-        return defer.Deferred() if hangs else defer.execute(check)
+        if hangs:
+            self.threads.append(defer.Deferred())
+        return self.threads[-1] if hangs else defer.execute(check)
 
     def kinds(self) -> list[str]:
         """What was noted."""
         return [event.kind.value for event in self.events]
+
+
+def idle() -> Callable[[], list[Finding]]:
+    """A check, different from every other, that finds nothing."""
+    found: list[Finding] = []
+    return lambda: found
 
 
 @pytest.fixture
@@ -95,6 +104,22 @@ def test_a_check_that_hangs_is_left_behind(round_: Round) -> None:
     reason = round_.events[1].reason
     assert reason is not None
     assert reason.text.startswith("not within 30 s")
+
+
+def test_threads_that_hang_are_bounded(round_: Round) -> None:
+    """A check that still hangs is not begun again, and no other is while two hang; what has come back is begun anew."""
+    round_.checks |= {name: idle() for name in ("disk", "spool", "files", "clock")}
+    round_.hung = ["disk", "spool", "files"]
+    round_.clock.advance(FIRST_SECONDS)
+    round_.clock.advance(PATIENCE_SECONDS)
+    round_.clock.advance(PATIENCE_SECONDS)
+    assert len(round_.threads) == 2
+    reasons = [event.reason.text for event in round_.events if event.reason is not None]
+    assert reasons[2:] == ["not begun: disk, spool still hangs"] * 2
+    for thread in round_.threads:
+        thread.callback([])
+    round_.clock.advance(ROUND_SECONDS)
+    assert len(round_.threads) == 3
 
 
 def test_name_servers_that_hang_are_left_behind(round_: Round) -> None:

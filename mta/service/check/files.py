@@ -14,6 +14,9 @@ from mta.settings.sections import Settings
 
 FILES = "files"
 MAILDIRS = "maildirs"
+_HASHES = "hashes of passwords"
+_DOMAIN_FILES = (("users", _HASHES), ("app-passwords", _HASHES), ("aliases", ""), ("domain.toml", ""))
+"""Those of a domain, and what in them is secret."""
 _EVERYBODY_READS = 0o004
 _EVERYBODY_WRITES = 0o002
 
@@ -47,7 +50,7 @@ def _settings_files(settings: Settings) -> Iterator[tuple[str, str]]:
         yield tls.key, "the private key of the certificate"
     for domain in settings.directory.domains.values():
         yield domain.source, ""
-        for name, secret in (("users", "hashes of passwords"), ("aliases", ""), ("domain.toml", "")):
+        for name, secret in _DOMAIN_FILES:
             path = os.path.join(domain.source, name)
             if os.path.lexists(path):
                 yield path, secret
@@ -67,7 +70,7 @@ def _settings_file(path: str, secret: str, server: Server, stat: Stat) -> Iterat
         why = "whoever changes it decides where mail goes and who reads it"
         yield error(FILES, f"everybody on this machine can change {path}", why, path, command("chmod", "o-w", path))
     if secret and status.st_mode & _EVERYBODY_READS:
-        severity = warning if secret == "hashes of passwords" else error
+        severity = warning if secret == _HASHES else error
         why = f"it holds {secret}"
         yield severity(FILES, f"everybody on this machine can read {path}", why, path, command("chmod", "o=", path))
     if not server.may(status, READ | (ENTER if is_directory else 0)):
