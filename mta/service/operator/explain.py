@@ -89,6 +89,7 @@ class ExplainCommands:
             *self._of_connections(letter.service, letter.address),
             *_of_session(self.settings(), places),
             *_of_rates(self.settings(), login),
+            *_of_login(self.settings(), login),
             *self._of_destinations(places),
         ]
         locate_all(lines, limits)
@@ -244,6 +245,20 @@ def _of_session(settings: Settings, places: Sequence[Place]) -> list[dict[str, A
         domain = settings.directory.domains.get(name)
         if domain is not None and domain.message_size is not None:
             limits.append(_limit(f"octets of a message to {name}", domain.message_size, f"{domain.source}/domain.toml"))
+    return limits
+
+
+def _of_login(settings: Settings, login: str) -> list[dict[str, Any]]:
+    """The caps of a login, those of its domain before those of all."""
+    account = settings.directory.account(login)
+    if account is None:
+        return []
+    limits = []
+    for key, what in (("messages", "messages"), ("first_time_recipients", "first-time recipients")):
+        own, everybody = getattr(account.caps, key), getattr(settings.smtpd.caps, key)
+        most, source = (everybody, f"[smtpd.caps] {key}") if own is None else (own, "[caps] of its domain.toml")
+        if most:
+            limits.append(_limit(f"{what} of {account.login} in a day", most, source))
     return limits
 
 
