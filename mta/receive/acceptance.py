@@ -308,7 +308,7 @@ class Acceptance:
             fields["login"] = account.login
         return fields
 
-    def _elsewhere(self, transaction: Transaction, accepted: Accepted) -> dict[str, str]:
+    def _elsewhere(self, transaction: Transaction, accepted: Accepted) -> dict[str, Any]:
         """To whom a message goes that aliases or policies send elsewhere, and by which lines of aliases."""
         if [each.recipient.mailbox for each in accepted.addressed] == transaction.named:
             return {}

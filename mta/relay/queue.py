@@ -372,7 +372,7 @@ class RelayQueue:
             self._note(Kind.ATTEMPT_STARTED, job, seconds=round(waited, 3))
         job.waits = None
 
-    def _note(self, kind: Kind, job: _Job, **fields: float) -> None:
+    def _note(self, kind: Kind, job: _Job, **fields: Any) -> None:
         recipients = " ".join(str(queued.recipient.mailbox) for queued in job.recipients)
         self._journal.note(
             kind,

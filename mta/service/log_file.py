@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from twisted.internet import interfaces
 
-from mta.observe.log import Log, json_line, key_value, with_priority
+from mta.observe.log import Log, Render, json_line, key_value, with_priority
 from mta.settings.problem import Problem, SettingsRefused
 from mta.settings.sections import Settings
 
@@ -31,7 +31,7 @@ class LogFile:
             raise SettingsRefused(
                 [Problem(settings.path, 0, "a file that can be written", found, "[log] file")]
             ) from error
-        render = json_line if settings.log.format == "json" else key_value
+        render: Render = json_line if settings.log.format == "json" else key_value
         if is_journal(self._stream.fileno(), environment):
             render = with_priority(render)
         self.sink = Log(self._stream, lambda function: clock.callLater(0, function), render)
