@@ -1,0 +1,120 @@
+"""A machine of its own: the system that runs the tests, seen through an overlay, with systemd as its process 1.
+
+Whatever is installed, written or removed in it stays in a directory that goes with it. It has a network of its own with
+nothing but itself in it, and none of the services that are enabled outside. It needs root and systemd-nspawn.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live.peers.process import DEADLINE, Process, needs_root, program
+
+_START = """
+set -e
+mount --make-rprivate /
+mkdir "$0/upper" "$0/work" "$0/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$0/upper,workdir=$0/work" "$0/root"
+cd "$0/root"
+rm -rf etc/systemd/system/* etc/rc?.d/* etc/resolv.conf etc/hosts etc/hostname etc/aliases
+rm -rf etc/mta var/lib/mta var/mail/mta usr/sbin/policy-rc.d var/log/journal
+printf '127.0.0.1 localhost\n' >etc/hosts
+printf 'nameserver 127.0.0.1\n' >etc/resolv.conf
+printf '%s\n' "$1" >etc/hostname
+exec systemd-nspawn --quiet --directory="$0/root" --boot --console=pipe --register=no --keep-unit --private-network \
+    --resolv-conf=off --timezone=off --link-journal=no --machine="$1" --hostname="$1" --bind-ro="$2" -- \
+    systemd.show_status=no systemd.log_target=null
+"""
+_END = "\x1e"
+
+
+class Machine:
+    """One such machine, and a root shell in it that keeps its variables from one command to the next."""
+
+    def __init__(self, directory: Path, host_name: str, project: Path) -> None:
+        needs_root("a machine in a container")
+        place = Path(tempfile.mkdtemp(prefix="mta-machine-"))
+        self.place = place
+        script = ["unshare", "--mount", "--propagation", "private", "bash", "-c", _START, str(place)]
+        program("systemd-nspawn")
+        self.process = Process([*script, host_name, str(project)], directory / "machine.log", start_new_session=True)
+        first = self.process.wait_for(self._first, "a process 1 in the machine")
+        self.enter = ["nsenter", "--target", str(first), "--all", "--"]
+        self.process.wait_for(self._runs, "systemd running in the machine")
+        self.shell = subprocess.Popen(
+            [*self.enter, "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+             "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "COLUMNS=100", "bash", "--norc"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
+        )  # fmt: skip
+        self.run("cd /root")
+        self.run(
+            "ip link set lo up; ip link add wire type veth peer name rest; ip link set wire up; ip link set rest up"
+        )
+
+    def _first(self) -> int | None:
+        """The process that is 1 inside: the child of systemd-nspawn that has a child named systemd."""
+        try:
+            children = (
+                Path(f"/proc/{self.process.popen.pid}/task/{self.process.popen.pid}/children").read_text().split()
+            )
+        except OSError:
+            return None
+        for child in children:
+            if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":
+                return int(child)
+        return None
+
+    def _runs(self) -> bool:
+        done = subprocess.run(
+            [*self.enter, "systemctl", "is-system-running"], check=False, capture_output=True, text=True
+        )
+        return done.stdout.strip() in ("running", "degraded")
+
+    def run(self, command: str, status: int | None = 0, seconds: float = DEADLINE) -> str:
+        """Type a command into the shell, return what it prints; fail where its exit status is another."""
+        assert self.shell.stdin
+        assert self.shell.stdout
+        self.shell.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\x1e%d\\n' $?\n")
+        self.shell.stdin.flush()
+        lines = []
+        end = time.monotonic() + seconds
+        for line in self.shell.stdout:
+            before, mark, after = line.partition(_END)
+            lines.append(before)
+            if mark:
+                break
+            if time.monotonic() > end:
+                pytest.fail(f"not within {seconds:.0f} s: {command}\n{''.join(lines)}")
+        else:
+            pytest.fail(f"the shell ended at: {command}\n{''.join(lines)}")
+        printed = "".join(lines)
+        if status is not None and int(after) != status:
+            pytest.fail(f"status {after.strip()}, not {status}: {command}\n{printed}", pytrace=False)
+        return printed
+
+    def write(self, path: str, text: str) -> None:
+        """Put a file into it."""
+        subprocess.run([*self.enter, "tee", path], input=text, text=True, check=True, stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        """Switch it off."""
+        self.shell.kill()
+        self.shell.wait()
+        if self.process.popen.poll() is None:
+            for _ in range(2):  # the second is: at once
+                os.kill(self.process.popen.pid, signal.SIGTERM)
+                time.sleep(0.2)
+            try:
+                self.process.popen.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                self.process.popen.kill()
+                self.process.popen.wait()
+        shutil.rmtree(self.place, ignore_errors=True)
