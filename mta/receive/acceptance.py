@@ -313,7 +313,8 @@ class Acceptance:
         if [each.recipient.mailbox for each in accepted.addressed] == transaction.named:
             return {}
         directory = self._reception.settings.directory
-        resolved = [directory.resolve(each.recipient.original) for each in accepted.addressed if each.recipient.original]
+        originals = [each.recipient.original for each in accepted.addressed]
+        resolved = [directory.resolve(original) for original in originals if original is not None]
         sources = {reason.source for each in resolved if isinstance(each, Local) for reason in each.reasons}
         return {
             "expanded": " ".join(str(each.recipient.mailbox) for each in accepted.addressed),

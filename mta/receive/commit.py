@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet import defer
 
@@ -66,9 +67,9 @@ class Committed:
     held: bool = False
     """Whether it waits for the operator."""
 
-    def told(self) -> dict[str, str | int]:
+    def told(self) -> dict[str, Any]:
         """What an event says of it."""
-        told: dict[str, str | int] = {"place": self.place, "batch": self.batch}
+        told: dict[str, Any] = {"place": self.place, "batch": self.batch}
         if self.path:
             told["path"] = self.path
         if self.held:
