@@ -151,6 +151,7 @@ class Change:
         """Make the directory of a domain under a name that nobody reads; its files move with it."""
         hidden = _hidden(directory)
         shutil.rmtree(hidden, ignore_errors=True)
+        disk.make_directories(os.path.dirname(directory), 0o755)
         above = os.stat(os.path.dirname(directory))
         disk.make_directories(hidden, 0o750 if self._group() != -1 else 0o755, -1, self._group())
         if os.geteuid() == 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from mta.cli.change import ALIASES, USERS, directories, read_settings
+from mta.cli.daemon import EX_CONFIG, fail
 from mta.cli.place import chosen, counted, line_of, place_of
 from mta.cli.user_change import app_names
 from mta.settings.alias_file import alias_lines
@@ -109,6 +110,8 @@ def _text(directory: str, file: str) -> str:
             return opened.read()
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        fail(f"{os.path.join(directory, file)} cannot be read: {error.strerror}", EX_CONFIG)
 
 
 def _print_json(value: Mapping[str, object]) -> None:

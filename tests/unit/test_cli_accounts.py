@@ -369,6 +369,27 @@ def test_a_domain_has_a_first_user(site: Site) -> None:
     assert list(site.load().directory.domains) == ["example.org"]
 
 
+def test_the_first_domain_of_all(tmp_path: Path) -> None:
+    """Where there is none yet its first user is its postmaster, and nothing else can be."""
+    config = tmp_path / "mta.toml"
+    config.write_text(TOML)
+    told = CliRunner().invoke(main, ["domain", "add", "example.org", "--config", str(config)])
+    assert "--postmaster NAME" in told.output
+    made = ["domain", "add", "example.org", "--postmaster", "alice", "--generate", "--config", str(config)]
+    result = CliRunner().invoke(main, made)
+    assert result.exit_code == 0, result.output
+    assert list(load(str(config)).directory.accounts) == ["alice@example.org"]
+
+
+def test_what_cannot_be_read_is_told(site: Site) -> None:
+    """In one line, with the name of the file."""
+    site.users.unlink()
+    site.users.mkdir()
+    for command in ("list", "remove"):
+        result = site.mta("user", command, *(["bob"] if command == "remove" else []))
+        assert (result.exit_code, result.output) == (78, f"mta: {site.users} cannot be read: Is a directory\n")
+
+
 def test_a_domain_that_cannot_be_is_not_made(site: Site) -> None:
     """One that is there, and what is no name."""
     assert "is a domain of ours already" in site.refused(65, "domain", "add", "example.org")
