@@ -16,6 +16,10 @@ from mta.observe.event import Event, Kind, Level
 from mta.observe.log import harmless
 
 
+_LOCAL = "unix:"
+"""What stands before the name of a user of this machine, where a login is named."""
+
+
 class Mood(enum.Enum):
     """What an event is to whoever waits for a message."""
 
@@ -58,13 +62,16 @@ def tell_beginning(event: Event, zone: tzinfo | None = None) -> tuple[float, Tol
     read = _Read(event, zone)
     if event.kind not in (Kind.SESSION_CLOSED, Kind.MESSAGE_ACCEPTED) or not read["address"]:
         return None
+    began, user = event.time - read.number("seconds"), read["login"].removeprefix(_LOCAL)
+    if user != read["login"]:
+        return began, Told(harmless(f"handed in by {user}, a user of this machine"), "", Mood.PLAIN)
     port = f" port {read['port']}" if read["port"] else ""
     service = f" to {read['service']}" if read["service"] else ""
     name = f", which calls itself {read['helo']}" if read["helo"] else ""
     tls = f", {read['tls']}" if read["tls"] else ", in clear text"
     login = f", logged in as {read['login']}" if read["login"] and event.kind is Kind.MESSAGE_ACCEPTED else ""
     text = f"connection{service} from {read['address']}{port}{name}{tls}{login}"
-    return event.time - read.number("seconds"), Told(harmless(text), "", Mood.PLAIN)
+    return began, Told(harmless(text), "", Mood.PLAIN)
 
 
 def duration(seconds: float) -> str:
