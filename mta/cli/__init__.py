@@ -17,6 +17,7 @@ from mta import __version__
 
 COMMANDS = {
     "alias": "mta.cli.alias:alias",
+    "backup": "mta.cli.backup:backup",
     "check": "mta.cli.check:check",
     "completion": "mta.cli.completion:completion",
     "dkim": "mta.cli.dkim:dkim",
@@ -28,6 +29,7 @@ COMMANDS = {
     "policy": "mta.cli.policy:policy",
     "queue": "mta.cli.queue:queue",
     "reload": "mta.cli.reload:reload",
+    "restore": "mta.cli.restore:restore",
     "samples": "mta.cli.samples:samples",
     "send": "mta.cli.send:send",
     "sendmail": "mta.cli.sendmail:sendmail",

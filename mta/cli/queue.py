@@ -266,7 +266,8 @@ def _carry_out(config: Path, act: str, options: dict[str, Any]) -> None:
         errors: list[str] = []
         known: set[str] = set()
         total = len(queue_ids) or _counted(asked, wanted, act, yes)
-        bar = click.progressbar(length=total, label=act, file=sys.stderr, hidden=total < 1000)
+        hidden = total < 1000 or not sys.stderr.isatty()
+        bar = click.progressbar(length=total, label=act, file=sys.stderr, hidden=hidden)
         with bar:
             for request in _requests(wanted, queue_ids):
                 after = ""
