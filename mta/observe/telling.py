@@ -15,7 +15,6 @@ from datetime import datetime, tzinfo
 from mta.observe.event import Event, Kind, Level
 from mta.observe.log import harmless
 
-
 _LOCAL = "unix:"
 """What stands before the name of a user of this machine, where a login is named."""
 
