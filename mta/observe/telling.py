@@ -156,7 +156,6 @@ class _Read:
         same_day = then.date() == datetime.fromtimestamp(self.event.time, self._zone).date()
         return f"{then:%H:%M:%S}" if same_day else f"{then:%a %d %b %H:%M:%S}"
 
-
     @property
     def moment(self) -> str:
         """When it happened, to the millisecond."""
