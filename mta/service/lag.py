@@ -16,7 +16,7 @@ from mta.observe.tally import Tally
 INTERVAL = 0.25
 """Seconds between two looks."""
 REMEMBERED = 60.0
-"""Seconds for which `Lag.maximum` remembers: as long as the longest usual interval between scrapes."""
+"""Seconds for which `Lag.maximum` remembers, where the loop is not late: the longest usual interval of scrapes."""
 
 
 class Lag:
@@ -27,7 +27,7 @@ class Lag:
         self._tally = tally
         self._call: interfaces.IDelayedCall | None = None
         self._due = 0.0
-        self._seen: deque[tuple[float, float]] = deque(maxlen=round(REMEMBERED / INTERVAL))
+        self._seen: deque[float] = deque(maxlen=round(REMEMBERED / INTERVAL))
 
     def start(self) -> None:
         """Begin."""
@@ -41,12 +41,10 @@ class Lag:
 
     def maximum(self) -> float:
         """The largest lag of the last minute, in seconds."""
-        since = self._clock.seconds() - REMEMBERED
-        return max((lag for at, lag in self._seen if at >= since), default=0.0)
+        return max(self._seen, default=0.0)
 
     def _look(self) -> None:
-        now = self._clock.seconds()
-        lag = max(0.0, now - self._due)
+        lag = max(0.0, self._clock.seconds() - self._due)
         self._tally.observe(LOOP_LAG, lag)
-        self._seen.append((now, lag))
+        self._seen.append(lag)
         self.start()

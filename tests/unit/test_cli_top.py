@@ -96,7 +96,7 @@ def test_destinations_of_all_workers_are_one_list() -> None:
 
     server.more["destinations"] = {
         "0": {"a.test": one(5, WALL + 300, "no answer"), "b.test": one(9, None, "")},
-        "1": {"a.test": one(7, WALL + 61, "450 [bold]later[/bold]\x1b[2J"), "local:": one(1, WALL - 5, "full")},
+        "1": {"a.test": one(7, WALL + 60, "450 [bold]later[/bold]\x1b[2J"), "local:": one(1, WALL - 5, "full")},
     }
     lines = drawn(server.frame(0.0), server.frame(0.0), width=100)
     table = lines[lines.index(line(lines, "destination")) + 1 :]

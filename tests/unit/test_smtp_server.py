@@ -256,6 +256,24 @@ def test_the_driver_may_close() -> None:
     assert codes(dialogue.session.output()) == ["421 4.3.2"]
 
 
+def test_every_reply_is_told_of_by_its_code() -> None:
+    """Replies of the rules and of the session itself are counted as the peer sees them, each once."""
+    told: list[int] = []
+    session = ServerSession("mx.example.test", Offer(), Limits(), told.append)
+    commands = b"EHLO x\r\nHUH\r\n" + MAIL + RCPT + b"DATA\r\nbare\nline\r\n.\r\nRSET\r\nMAIL\r\nQUIT\r\n"
+    session.receive(commands)
+    seen = b""
+    while (event := session.next_event()) is not NEED_DATA and not session.closing:
+        answer_ = accept(event) if isinstance(event, Event) else None
+        if answer_ is not None and session.owes_reply:
+            session.reply(answer_)
+        seen += session.output()
+    seen += session.output()
+    last = [line for line in seen.decode().splitlines() if line[3] == " "]
+    assert told == [int(line[:3]) for line in last]
+    assert told == [220, 250, 500, 250, 250, 354, 550, 250, 501, 221]
+
+
 def test_spoilt_content_is_read_to_its_end() -> None:
     """Law 3: when the rules give content up, the rest is swallowed and the reply stands at the true end."""
 
