@@ -258,6 +258,24 @@ def test_mail_is_returned_at_the_end_of_its_life() -> None:
     assert len(relay.local.attempts) == 2  # the warning, and the failure
 
 
+def test_a_failure_and_a_delay_of_one_message_name_each_its_own_report() -> None:
+    """One recipient fails when the delay of the other is told of: two reports, each named by the right event."""
+    relay = Relay(QueueSettings(jitter=0, first_retry=3600, longest_retry=3600))
+    relay.remote.script = {"bob": BUSY, "eve": BUSY}
+    relay.accept("bob@example.net", "eve@example.net")
+    relay.clock.advance(3600)
+    relay.clock.advance(3600)
+    relay.clock.advance(3600)
+    relay.remote.script = {"bob": BUSY, "eve": REFUSED}
+    relay.clock.advance(3600)
+    [failed] = relay.journal.of(Kind.RECIPIENT_FAILED)
+    [delayed] = [event for event in relay.journal.of(Kind.RECIPIENT_DEFERRED) if event.fields.get("report")]
+    contents = {event.queue_id: event for event in relay.journal.of(Kind.REPORT_QUEUED)}
+    assert len(contents) == 2
+    of_failure, of_delay = contents
+    assert (failed.fields["report"], delayed.fields["report"]) == (of_failure, of_delay)
+
+
 def test_a_bug_in_a_delivery_never_bounces_mail() -> None:
     """An exception of ours is noted with a traceback; the message waits, not counted, for any time (law 2)."""
     relay = Relay()
