@@ -16,7 +16,7 @@ import sys
 import time
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -143,9 +143,14 @@ def _queued(config: Path, queue_id: str, as_json: bool) -> None:
 
         sessions = {event.session for event in events if event.kind is Kind.MESSAGE_ACCEPTED and event.session}
         of_session = [event for each in sessions for event in past.in_order(Wanted(session=each))]
-        Text().queued(queue_id.lower(), events, of_session, ahead)
+        text = Text()
+        text.decided(queue_id.lower(), events, of_session)
+        if ahead is not None:
+            text.ahead(ahead)
+        elif not isinstance(why, OSError):
+            text.ended(queue_id.lower(), events)
     if isinstance(why, OSError):
-        _no_daemon(why)
+        fail(f"no daemon runs, so what lies ahead cannot be told: {why.strerror or why}", EX_UNAVAILABLE)
 
 
 def _ahead(config: Path, queue_id: str) -> tuple[dict[str, Any] | None, Exception | None]:
@@ -159,7 +164,3 @@ def _ahead(config: Path, queue_id: str) -> tuple[dict[str, Any] | None, Exceptio
         return None, error
     explained: dict[str, Any] = answer["explanations"][0]
     return explained, None
-
-
-def _no_daemon(error: OSError) -> NoReturn:
-    fail(f"no daemon runs, so what lies ahead cannot be told: {error.strerror or error}", EX_UNAVAILABLE)

@@ -62,24 +62,21 @@ class Text:
         if decided is not None:
             text = f"{text} {decided['rule']} decides that: {decided['reason']}{_where(decided)}"
         self._page.line("", harmless(text), mood)
-        self._ahead(explained)
+        self.ahead(explained)
 
-    def queued(
-        self, queue_id: str, events: Sequence[Event], of_session: Sequence[Event], ahead: Mapping[str, Any] | None
-    ) -> None:
-        """Print what was decided of a message, and what lies ahead of it."""
-        story = Story(queue_id)
-        for event in events:
-            story.add(event)
-        if events:
-            self._page.title(f"Message {queue_id}", story.began)
-            self._page.line("  ", addresses(story))
-            decided = [event for event in with_session(story, of_session) if event.kind in _DECISION]
-            self._page.events(decided)
-        if ahead is None:
-            self._page.line("", f"Nothing lies ahead of it here: {story.outcome()}", story.mood)
+    def decided(self, queue_id: str, events: Sequence[Event], of_session: Sequence[Event]) -> None:
+        """Print what was decided of a message when it came."""
+        if not events:
             return
-        self._ahead(ahead)
+        story = _story(queue_id, events)
+        self._page.title(f"Message {queue_id}", story.began)
+        self._page.line("  ", addresses(story))
+        self._page.events([event for event in with_session(story, of_session) if event.kind in _DECISION])
+
+    def ended(self, queue_id: str, events: Sequence[Event]) -> None:
+        """Print that nothing follows."""
+        story = _story(queue_id, events)
+        self._page.line("", f"Nothing lies ahead of it here: {story.outcome()}", story.mood)
 
     # The session
 
@@ -122,7 +119,8 @@ class Text:
 
     # What lies ahead
 
-    def _ahead(self, explained: Mapping[str, Any]) -> None:
+    def ahead(self, explained: Mapping[str, Any]) -> None:
+        """Print where copies end, and what limits and times hold for them."""
         if explained["recipients"]:
             click.echo()
             click.echo(click.style("Where it goes", bold=True))
@@ -179,6 +177,13 @@ class Text:
         self._page.line("  ", f"the sender is told after {duration(schedule['warn_after'])} (queue.warn_after)")
         end = f"after {duration(schedule['lifetime'])}" if expires is None else f"on {self._page.date(expires)}"
         self._page.line("  ", f"returned to the sender {end} (queue.lifetime)")
+
+
+def _story(queue_id: str, events: Sequence[Event]) -> Story:
+    story = Story(queue_id)
+    for event in events:
+        story.add(event)
+    return story
 
 
 _PLACES = {

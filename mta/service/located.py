@@ -35,7 +35,9 @@ class Lines:
         named = _KEY.match(source)
         if named is not None:
             path: Path = tuple(named["table"].split("."))
-            return self._at((*path, named["key"]) if named["key"] else path)
+            found = self._at((*path, named["key"]) if named["key"] else path)
+            if found:
+                return found
         return self._at(("policy", rule)) if rule else ""
 
     def _at(self, path: Path) -> str:

@@ -86,8 +86,6 @@ class Letter:
     login: str = ""
     tls: bool | None = None
     """Whether the client wants TLS; None: where it is offered."""
-    implicit_tls: bool = False
-    """Whether TLS comes before the greeting (port 465)."""
     sized: bool = True
     """Whether the client declares the size."""
 
@@ -237,7 +235,6 @@ class _Wire:
     def __init__(self) -> None:
         self.written = b""
         self.closed = False
-        self.handshaking = False
         self.waiting: defer.Deferred[None] | None = None
 
     def write(self, data: bytes) -> None:
@@ -255,8 +252,7 @@ class _Wire:
         self.loseConnection()
 
     def startTLS(self, context: object) -> None:
-        """The server waits for a handshake."""
-        self.handshaking = True
+        """Nothing: the client says when the handshake is done."""
 
     def _wake(self) -> None:
         waiting, self.waiting = self.waiting, None
@@ -310,8 +306,6 @@ class Client:
     async def _bring(self, letter: Letter) -> None:
         step = self._record.begin("connect", "")
         self._server.makeConnection(self._wire)
-        if letter.implicit_tls:
-            self._shake_hands()
         if not await self._answered(step):
             return
         offered = await self._hello(letter)
@@ -322,12 +316,11 @@ class Client:
     async def _hello(self, letter: Letter) -> set[str] | None:
         """Greet, under TLS where it is to be had; gives what is offered, None where the server does not want us."""
         offered = await self._ehlo(letter)
-        wanted = letter.tls is not False and not letter.implicit_tls
-        if offered is None or not wanted or not (letter.tls or "STARTTLS" in offered):
+        if offered is None or letter.tls is False or not (letter.tls or "STARTTLS" in offered):
             return offered
         if not await self._say("starttls", b"STARTTLS"):
             return offered
-        self._shake_hands()
+        self._server.handshakeCompleted()
         return await self._ehlo(letter)
 
     async def _ehlo(self, letter: Letter) -> set[str] | None:
@@ -377,11 +370,6 @@ class Client:
         self._record.end(step)
         return 200 <= step.code < 400
 
-    def _shake_hands(self) -> None:
-        if self._wire.handshaking:
-            self._wire.handshaking = False
-            self._server.handshakeCompleted()
-
 
 class Rehearsals:
     """Makes rehearsals over the parts of a worker."""
@@ -418,7 +406,6 @@ class Rehearsals:
             reception.new_id,
             open_,
             _Tls(),
-            letter.implicit_tls,
         )
         record.begin("connect", "")
         server = factory.buildProtocol(IPv4Address("TCP", letter.address, 0))

@@ -234,6 +234,14 @@ class World:
         (explanation,) = answer["explanations"]
         return dict(explanation)
 
+    def ahead(self) -> Counter[tuple[str, ...]]:
+        """Count the places that explanations of all messages in the queue give."""
+        found: Counter[tuple[str, ...]] = Counter()
+        for message in self.worker._spool.page():
+            answer = self.wait(self.worker.commands()["explain"]({"queue_id": message.queue_id}))
+            found += expected(answer["explanations"][0])
+        return found
+
     def bring(
         self,
         *,

@@ -597,7 +597,11 @@ def tried(case: Case, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         before = world.landed()
         replies = world.bring(**case.letter)
         assert masked([step["reply"] for step in explanation["steps"]]) == masked(replies)
-        assert expected(explanation) == world.landed() - before
+        landed = world.landed() - before
+        assert expected(explanation) == landed
+        assert world.ahead() == Counter(
+            {where: times for where, times in landed.items() if where[0] in ("waits", "held")}
+        )
         world.stop()
     return explanation
 

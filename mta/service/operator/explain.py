@@ -194,7 +194,6 @@ def read_letter(request: Mapping[str, Any], settings: Settings) -> Letter:
         base64.b64decode(_text(request, "content")),
         _text(request, "login"),
         tls if isinstance(tls, bool) else None,
-        bool(request.get("implicit_tls")),
         bool(request.get("sized", True)),
     )
 
