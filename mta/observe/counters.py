@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from mta.observe import metric
-from mta.observe.event import Event, Kind
+from mta.observe.event import Event, Kind, Level
 from mta.observe.metric import Metric
 from mta.observe.tally import Tally
 
@@ -20,6 +20,7 @@ _CODE = re.compile(r"[2-5]\d\d\b")
 _TLS = re.compile(r"\bover (TLSv\d(?:\.\d)?)\b")
 """What the reason of a delivery says of its way (`mta.relay.opening`)."""
 
+_LEVELS = {level.name: level.name.lower() for level in Level}
 _TROUBLES: Mapping[Kind, tuple[str, bool]] = {
     Kind.DISK_LOW: ("disk.low", True),
     Kind.DISK_RECOVERED: ("disk.low", False),
@@ -55,8 +56,9 @@ class Counters:
 
     def __call__(self, event: Event) -> None:
         """Count an event."""
-        self.tally.add(metric.EVENTS, event.kind.value, event.level.name.lower())
-        count = _COUNT.get(event.kind)
+        kind = event.kind._value_  # what `value` gives, at a tenth of the cost; and a text has its hash already
+        self.tally.add(metric.EVENTS, kind, _LEVELS[event.level._name_])
+        count = _COUNT.get(kind)
         if count is not None:
             count(self, event)
 
@@ -132,7 +134,7 @@ def _counting_by_service(counted: Metric) -> Callable[[Counters, Event], None]:
     return lambda counters, event: counters._by_service(event, counted)
 
 
-_COUNT: Mapping[Kind, Callable[[Counters, Event], None]] = {
+_KINDS: Mapping[Kind, Callable[[Counters, Event], None]] = {
     Kind.SESSION_REFUSED: _counting_by_service(metric.SESSIONS_REFUSED),
     Kind.SESSION_CLOSED: Counters._closed,
     Kind.RECIPIENT_REFUSED: _counting_by_service(metric.RECIPIENTS_REFUSED),
@@ -151,3 +153,4 @@ _COUNT: Mapping[Kind, Callable[[Counters, Event], None]] = {
     **dict.fromkeys(_OUTCOMES, Counters._attempted),
     **dict.fromkeys(_TROUBLES, Counters._trouble),
 }
+_COUNT = {kind.value: count for kind, count in _KINDS.items()}
