@@ -9,7 +9,7 @@ below the directory of        mode    owner, group           what it is
 ``domains/NAME/dkim``         0750    root, the server's     keys (0640)
 ``tls``                       0750    root, the server's     ``certificate.pem`` (0644), ``key.pem`` (0640)
 the directory `state`         0700    the server             spool, history, control socket
-the directory `mail`          0750    the server             Maildirs
+the directory `mail`          2750    the server             Maildirs; its group is that of new domains
 ============================  ======  =====================  ==========================================
 
 Started by somebody else than root, all of it is theirs, and so is the server.
@@ -190,7 +190,7 @@ def write_setup(wanted: Wanted, make_password: Callable[[], str]) -> str:
     if wanted.tls.certificate in ("", str(certificate)):
         founder.certificate(certificate, key, [wanted.hostname], time.time())
     founder.directory(wanted.state, 0o700, servers=True)
-    founder.directory(wanted.mail, 0o750, servers=True)
+    founder.directory(wanted.mail, 0o2750, servers=True)
     users = domain / "users"
     if users.exists():
         _say(users, False)

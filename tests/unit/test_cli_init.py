@@ -144,7 +144,7 @@ def test_modes_hold_under_any_umask(machine: Machine, umask: int) -> None:
     assert machine.mode("etc/tls/key.pem") == (0o640 if group else 0o600)
     for directory in ("etc/domains/example.org", "etc/domains/example.org/dkim", "etc/tls"):
         assert machine.mode(directory) == (0o750 if group else 0o700)
-    assert (machine.mode("state"), machine.mode("mail")) == (0o700, 0o750)
+    assert (machine.mode("state"), machine.mode("mail")) == (0o700, 0o2750)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

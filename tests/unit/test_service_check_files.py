@@ -132,6 +132,7 @@ def test_what_the_server_cannot_read(site: Site) -> None:
     unread = {finding.what.rpartition(" ")[2] for finding in found if "cannot read" in finding.what}
     assert {f"{site.root}/etc/key.pem", f"{site.domain}/users", f"{site.domain}/dkim/s1.pem"} <= unread
     assert any("cannot write in" in finding.what for finding in found)
+    assert {finding.severity for finding in found} == {Severity.ERROR}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives groups away")
@@ -151,6 +152,23 @@ def test_a_directory_above_that_it_may_not_enter(site: Site) -> None:
     site.domain.chmod(0o700)
     barred = [finding.reason.text for finding in site.look(STRANGER, site.open_above) if "reach" in finding.what]
     assert barred.count(f"it may not enter {site.domain}") == 1
+    site.domain.chmod(0o755)
+    (site.root / "etc").chmod(0o700)
+    found = [finding for finding in site.look(STRANGER, site.open_above) if "reach" in finding.what]
+    assert [finding.reason.text for finding in found] == [f"it may not enter {site.root}/etc"]
+    assert "chgrp" in found[0].mend
+
+
+def test_a_bar_outside_of_the_configuration_is_opened_for_all(site: Site) -> None:
+    """The directory that a certificate of others lies in is not given to our group."""
+    outside = site.root / "certbot"
+    outside.mkdir(mode=0o700)
+    for name in ("certificate.pem", "key.pem"):
+        (site.root / "etc" / name).rename(outside / name)
+    text = Path(site.path).read_text().replace('"certificate.pem"', f'"{outside}/certificate.pem"')
+    Path(site.path).write_text(text.replace('"key.pem"', f'"{outside}/key.pem"'))
+    found = [finding for finding in site.look(STRANGER, site.open_above) if "reach" in finding.what]
+    assert [finding.mend for finding in found] == [f"chmod o+x {outside}"]
 
 
 def test_directories_that_are_missing_or_none(site: Site) -> None:
@@ -158,7 +176,8 @@ def test_directories_that_are_missing_or_none(site: Site) -> None:
     (site.root / "mail").rmdir()
     assert site.one().severity is Severity.WARNING
     (site.root / "mail").write_text("")
-    assert site.one().what == f"{site.root}/mail is no directory"
+    finding = site.one()
+    assert (finding.severity, finding.what) == (Severity.ERROR, f"{site.root}/mail is no directory")
 
 
 def test_a_file_that_cannot_be_looked_at(site: Site) -> None:
@@ -197,7 +216,9 @@ def test_a_maildir_that_cannot_be_written(site: Site) -> None:
     """Its owner took the right away."""
     (site.maildir() / "new").chmod(0o500)
     found = check_maildirs(site.settings, Server(os.geteuid() or 4711, frozenset()), _owned_by_4711)
-    assert [finding.what.startswith("the server cannot write in") for finding in found] == [True]
+    assert [(finding.severity, finding.what.rpartition("/")[0]) for finding in found] == [
+        (Severity.ERROR, f"the server cannot write in {site.root}/mail/example.org/alice/Maildir")
+    ]
 
 
 def _owned_by_4711(path: str) -> os.stat_result:
@@ -217,7 +238,7 @@ def test_a_maildir_on_two_volumes(site: Site) -> None:
         return os.stat_result(status)
 
     (finding,) = check_maildirs(site.settings, OURSELVES, stat_volumes)
-    assert finding.what == f"{path} lies on several volumes"
+    assert (finding.severity, finding.what) == (Severity.ERROR, f"{path} lies on several volumes")
 
 
 def test_an_owner_that_does_not_exist(site: Site) -> None:

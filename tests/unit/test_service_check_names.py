@@ -253,17 +253,22 @@ def test_a_policy_of_the_domain_above_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "what"),
+    ("records", "severity", "what"),
     [
-        (['"v=DMARC1; p=none"', '"v=DMARC1; p=reject"'], "_dmarc.example.org has 2 policies"),
-        (['"v=DMARC1; p=nothing; rua=mailto:a@example.org"'], "the DMARC policy at _dmarc.example.org has mistakes"),
+        (['"v=DMARC1; p=none"', '"v=DMARC1; p=reject"'], Severity.ERROR, "_dmarc.example.org has 2 policies"),
+        (
+            ['"v=DMARC1; p=nothing; rua=mailto:a@example.org"'],
+            Severity.WARNING,
+            "the DMARC policy at _dmarc.example.org has mistakes",
+        ),
     ],
 )
-def test_a_policy_that_others_cannot_use(records: list[str], what: str) -> None:
+def test_a_policy_that_others_cannot_use(records: list[str], severity: Severity, what: str) -> None:
     """Two are none, and a mistake is named."""
     site = Site()
     site.change("_dmarc.example.org", "TXT", *records)
-    assert site.one().what == what
+    finding = site.one()
+    assert (finding.severity, finding.what) == (severity, what)
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,20 @@ def test_what_is_no_database(settings: Settings, shard: Shard) -> None:
     assert finding.severity is Severity.ERROR
 
 
+def test_a_database_without_its_tables(settings: Settings, shard: Shard) -> None:
+    """What says that it has a schema and has none is damaged."""
+    shard.connection.execute("DROP TABLE message")
+    (finding,) = look(settings)
+    assert (finding.severity, finding.what) == (Severity.ERROR, f"{shard.file} is damaged")
+
+
+def test_a_database_that_cannot_be_opened(settings: Settings, tmp_path: Path) -> None:
+    """Nothing is known of it: who may look should."""
+    (tmp_path / "spool/0/queue.db").mkdir(parents=True)
+    (finding,) = look(settings)
+    assert (finding.severity, finding.what) == (Severity.WARNING, f"{tmp_path}/spool/0/queue.db cannot be opened")
+
+
 def test_a_database_of_a_later_version(settings: Settings, shard: Shard) -> None:
     """It is not judged by rules that it need not follow."""
     shard.connection.execute("PRAGMA user_version = 999")
@@ -159,6 +173,7 @@ def test_held_mail_and_files_set_aside(settings: Settings, shard: Shard) -> None
 def test_a_spool_that_takes_too_long(settings: Settings, shard: Shard) -> None:
     """It is left, and said: no monitoring waits for hours."""
     shard.fill(2000)
+    assert look(settings) == []
     ticks = itertools.count()
     (finding,) = check_spool(settings, lambda: next(ticks) * 10.0, 5.0)
     assert (finding.severity, finding.what) == (
@@ -184,6 +199,16 @@ def test_a_history_as_the_server_writes_it(settings: Settings, tmp_path: Path) -
     (finding,) = check_history(settings, time.monotonic, 30.0)
     assert finding.severity is Severity.WARNING
     assert finding.mend == f"rm {tmp_path}/history/0-1.sqlite"
+
+
+def test_a_segment_that_begins_and_one_that_cannot_be_opened(settings: Settings, tmp_path: Path) -> None:
+    """A file without tables has just been made; what is no file at all is told."""
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history/0-1.sqlite").write_bytes(b"")
+    assert check_history(settings, time.monotonic, 30.0) == []
+    (tmp_path / "history/0-2.sqlite").mkdir()
+    (finding,) = check_history(settings, time.monotonic, 30.0)
+    assert finding.what == f"{tmp_path}/history/0-2.sqlite cannot be read"
 
 
 def test_no_history_is_a_note() -> None:
