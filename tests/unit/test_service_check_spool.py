@@ -146,11 +146,15 @@ def test_a_database_without_its_tables(settings: Settings, shard: Shard) -> None
     assert (finding.severity, finding.what) == (Severity.ERROR, f"{shard.file} is damaged")
 
 
-def test_a_database_that_cannot_be_opened(settings: Settings, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_opened(settings: Settings, shard: Shard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is known of it: who may look should."""
-    (tmp_path / "spool/0/queue.db").mkdir(parents=True)
+
+    def refuse(*_: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr("mta.service.check.spool._open", refuse)
     (finding,) = look(settings)
-    assert (finding.severity, finding.what) == (Severity.WARNING, f"{tmp_path}/spool/0/queue.db cannot be opened")
+    assert (finding.severity, finding.what) == (Severity.WARNING, f"{shard.file} cannot be opened")
 
 
 def test_a_database_of_a_later_version(settings: Settings, shard: Shard) -> None:
