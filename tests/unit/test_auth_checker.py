@@ -179,6 +179,7 @@ def test_a_revoked_app_password_is_refused_at_once(desk: Desk) -> None:
     under_way = desk.ask("alice@example.org", "pear")
     desk.settings = desk.read({"alice": "right"}, apps=[])
     desk.hold = False
+    desk.now("bob@example.org", "other")  # somebody logs in, and the checker learns of the reload
     desk.release()
     result(under_way)
     assert isinstance(desk.now("alice@example.org", "pear"), Refused)

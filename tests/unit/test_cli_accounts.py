@@ -193,6 +193,17 @@ def test_a_user_that_aliases_lead_to_stays(site: Site) -> None:
     assert site.text(site.aliases) == before.replace("alice , bob,", "alice ,").replace("bobby: bob\n", "")
 
 
+def test_a_user_is_taken_out_of_many_aliases(site: Site) -> None:
+    """Of each by itself, wherever it stands, under a subaddress too, and by other domains."""
+    site.aliases.write_text("one: bob\npostmaster: bob, alice\n# two\ntwo: bob+x, alice,\n  BOB\nthree: bob\n")
+    site.done("domain", "add", "other.example", "--postmaster", "alice@example.org")
+    site.done("alias", "add", "sales@other.example", "bob@example.org", "alice@example.org")
+    site.done("user", "remove", "bob@example.org", "--force")
+    assert site.aliases.read_text() == "postmaster: alice\n# two\ntwo: alice\n"
+    other = site.root / "domains/other.example/aliases"
+    assert other.read_text().endswith("sales: alice@example.org\n")
+
+
 def test_who_is_needed_cannot_be_removed(site: Site) -> None:
     """The loader judges before anything is written: a domain without a postmaster is not made."""
     output = site.refused(65, "user", "remove", "alice", "--force")

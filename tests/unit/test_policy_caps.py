@@ -97,21 +97,18 @@ def test_new_recipients_are_bounded_and_known_ones_are_not(desk: Desk) -> None:
     assert desk.told()[:2] == [(Kind.CAP_NEAR, 4), (Kind.CAP_REACHED, 5)]
 
 
-def test_a_recipient_is_new_again_when_it_was_forgotten(desk: Desk) -> None:
-    """Counted from the last message to it, a day more or less."""
-    desk.write_to("r0")
-    for _ in range(3):
-        desk.clock.advance(60 * DAY)
-        desk.write_to("r0")
-    desk.write_to("r1")
-    assert [event for event in desk.journal.events if event.kind is Kind.CAP_REACHED] == []
-    desk.settings = CapsSettings(10, 1)
+def test_a_recipient_is_new_again_when_it_was_forgotten(tmp_path: Path) -> None:
+    """Counted from the last message to it, not from the first."""
+    desk = Desk(tmp_path, first_time_recipients=1)
     assert desk.write_to("r0")
-    desk.clock.advance(90 * DAY - DAY)
+    desk.clock.advance(60 * DAY)
+    assert desk.write_to("r0")
+    desk.clock.advance(60 * DAY)
+    assert desk.write_to("other")
     assert desk.write_to("r0")
     desk.clock.advance(90 * DAY)
-    assert desk.write_to("r0")
-    assert not desk.write_to("r2")
+    assert desk.write_to("another")
+    assert not desk.write_to("r0")
 
 
 def test_counts_survive_a_restart(tmp_path: Path) -> None:

@@ -117,12 +117,25 @@ def test_enabling_releases_what_was_held_for_that(desk: Desk) -> None:
     """And nothing that somebody held for another reason; the relay looks for it."""
     desk.queue("0a")
     desk.queue("0b", held=OTHER)
+    desk.queue("0c", held=Reason(f"held by root: {ALICE} is disabled, says bob", "mta queue hold"))
     desk.ask("disable")
     desk.mark(False)
     assert desk.ask("enable") == {"messages": 1, "recipients": 2}
-    assert (desk.states("0a")[0], desk.states("0b")[0]) == (State.WAITING, State.HELD)
+    assert [desk.states(each)[0] for each in ("0a", "0b", "0c")] == [State.WAITING, State.HELD, State.HELD]
     assert (desk.get("0a").recipients[0].due, desk.looks) == (500.0, 1)
     assert [event.kind for event in desk.journal.events][-2:] == [Kind.MESSAGE_RELEASED, Kind.ACCOUNT_ENABLED]
+
+
+def test_a_login_with_a_star_is_itself_alone(desk: Desk) -> None:
+    """A user may have ``*`` in his name; he is not everybody whose name begins likewise."""
+    star = "a*@example.org"
+    desk.queue("0a", star)
+    desk.queue("0b")
+    users = "alice:!\na*:!::::::nologin\n"
+    path = write_etc(desk.root, MINIMAL, {"example.org": {"users": users, "aliases": ALIASES}})
+    desk.directory = load(path).directory
+    assert result(desk.commands.disable({"login": star}))["messages"] == 1
+    assert (desk.states("0a")[0], desk.states("0b")[0]) == (State.HELD, State.WAITING)
 
 
 def test_a_long_queue_is_held_to_its_end(desk: Desk) -> None:

@@ -138,6 +138,16 @@ def test_a_target_that_goes_over_a_line_end_is_taken_out_all_the_same() -> None:
     assert without_targets(text, alias, {1}) == 'a: "x, y"@example.net, carol\n'
 
 
+def test_a_target_leaves_no_blanks_behind() -> None:
+    """What is left looks as if nothing else had been there."""
+    (alias,) = alias_lines("a: x, y, z\n")
+    assert [without_targets("a: x, y, z\n", alias, {place}) for place in range(3)] == [
+        "a: y, z\n",
+        "a: x, z\n",
+        "a: x, y\n",
+    ]
+
+
 def test_names_of_app_passwords() -> None:
     """They are plain words, since they stand between colons and in logs."""
     assert is_app_name("phone-2.x_y")
