@@ -148,7 +148,7 @@ class Settler:
 
         Fails as `Spool.record` does, and nothing has happened then.
         """
-        failed = Failed(reason, status.OTHER)
+        failed = Failed(reason, status.REFUSED)
         steps: Steps = [(queued, Fail(failed)) for queued in recipients]
         original = self._original(message.queue_id)
         reports, reasons = self._bouncer.reports(message, original, steps, self._journal.wall(), self._active)

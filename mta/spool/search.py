@@ -245,13 +245,14 @@ _DUE_SOON = """
 """
 _DUE_OF = "SELECT min(due) FROM recipient INDEXED BY recipient_destination WHERE destination = ? AND state = ?"
 _REASONS = """
-    SELECT coalesce(reason_text, ''), count(*) FROM (
-        SELECT * FROM (SELECT reason_text, queue_id, number FROM recipient WHERE destination = ?1
+    SELECT coalesce(reason_text, '') || CASE WHEN coalesce(reason_source, '') = '' THEN ''
+        ELSE ' [' || reason_source || ']' END AS reason, count(*) FROM (
+        SELECT * FROM (SELECT reason_text, reason_source, queue_id, number FROM recipient WHERE destination = ?1
             ORDER BY queue_id LIMIT ?2)
         UNION
-        SELECT * FROM (SELECT reason_text, queue_id, number FROM recipient WHERE destination = ?1
+        SELECT * FROM (SELECT reason_text, reason_source, queue_id, number FROM recipient WHERE destination = ?1
             ORDER BY queue_id DESC LIMIT ?2)
-    ) GROUP BY reason_text ORDER BY count(*) DESC
+    ) GROUP BY reason ORDER BY count(*) DESC
 """
 
 

@@ -93,7 +93,7 @@ def test_the_queue_of_a_running_daemon(waiting: Daemon, port: int) -> None:
     third = deferred(waiting, "third", "dave@dead.test")
     said(waiting, "bounce", third, "--reason", "dead.test is closed")
     report = arrived(waiting.maildir("alice"), b"dead.test is closed")
-    assert b"Status: 5.0.0" in report
+    assert b"Status: 5.7.1" in report
     assert b"Subject: third" in report
     fourth = deferred(waiting, "fourth", "dave@dead.test")
     said(waiting, "delete", "--destination", "dead.test")

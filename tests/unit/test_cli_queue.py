@@ -75,8 +75,8 @@ def test_a_summary_for_people(server: Server) -> None:
     assert lines[0] == "3 messages for 3 recipients: 2 waiting, 1 held. The oldest came 2h 1m ago."
     assert [" ".join(line.split()) for line in lines[2:]] == [
         "destination recipients oldest next attempt why most of them wait",
-        "big.test 2 2h 1m in 11m 450 busy",
-        "small.test 1 1m - 1 held; looks odd",
+        "big.test 2 2h 1m in 11m 450 busy [mx]",
+        "small.test 1 1m - 1 held; looks odd [policy]",
     ]
     assert "the daemon is not running" in result.stderr
 
@@ -93,7 +93,7 @@ def test_a_summary_for_programs(server: Server) -> None:
     server.queue.add("bob@a.test", held="odd")
     total, a = map(json.loads, server.mta("--json").stdout.splitlines())
     assert (total["messages"], total["states"]["held"], total["destinations"]) == (1, 1, 1)
-    assert (a["destination"], a["recipients"], a["next"], a["reasons"]) == ("a.test", 1, None, {"odd": 1})
+    assert (a["destination"], a["recipients"], a["next"], a["reasons"]) == ("a.test", 1, None, {"odd [policy]": 1})
 
 
 def test_an_empty_queue(server: Server) -> None:

@@ -774,8 +774,8 @@ def test_what_the_operator_gives_up_is_reported() -> None:
     assert relay.spool.get(queue_id) is None
     failed = [event for event in relay.journal.events if event.kind is Kind.RECIPIENT_FAILED]
     assert [(event.fields["recipient"], event.fields["status"]) for event in failed] == [
-        ("bob@example.net", "5.0.0"),
-        ("carol@example.org", "5.0.0"),
+        ("bob@example.net", "5.7.1"),
+        ("carol@example.org", "5.7.1"),
     ]
     assert {event.reason for event in failed} == {reason}
     [report] = [event for event in relay.journal.events if event.kind is Kind.REPORT_QUEUED]

@@ -128,7 +128,7 @@ def test_a_summary_counts_by_state_and_destination(queue: Queue) -> None:
     assert (big["recipients"], big["states"]) == (5, {"waiting": 4, "active": 0, "held": 1})
     assert big["next"] == [queue.now + 698]
     assert big["oldest"] == [pytest.approx(queue.now - 1002, abs=0.01)]
-    assert big["reasons"] == {"450 busy": 3, "no answer": 1, "looks odd": 1}
+    assert big["reasons"] == {"450 busy [mx]": 3, "no answer [mx]": 1, "looks odd [policy]": 1}
     assert big["sampled"] == 5
 
 

@@ -73,7 +73,7 @@ def test_what_is_returned_is_given_up_by_the_relay(queue: Queue) -> None:
     assert queue.act("bounce", queue_ids=[queue_id], reason="no more")["recipients"] == 2
     assert queue.relay.log == [
         ("withdrawn", queue_id),
-        ("given up", queue_id, (0, 1), "returned by the operator: no more [mta queue bounce]"),
+        ("given up", queue_id, (0, 1), "returned by the operator: no more"),
         ("given back", queue_id),
     ]
 

@@ -95,7 +95,7 @@ class _Act:
     @property
     def told(self) -> Reason:
         """What the sender reads: who the operator is, is not his to know."""
-        return Reason(f"returned by the operator{f': {self.words}' if self.words else ''}", self.source)
+        return Reason(f"returned by the operator{f': {self.words}' if self.words else ''}")
 
     @property
     def source(self) -> str:
