@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mta.observe.event import Kind, Level
-from mta.observe.history import BUCKET
+from mta.observe.history import BUCKET, Keep
 from mta.observe.search import Archive, Wanted
 from tests.unit.test_observe_history import WALL, World
 
@@ -107,19 +107,20 @@ def test_a_directory_that_is_not_there_is_empty_and_one_that_is_closed_is_told_o
         Archive(str(tmp_path / "file")).newest(Wanted())
 
 
-def test_a_reader_does_not_keep_the_writer_from_ending_a_segment(world: World) -> None:
-    """While somebody reads a segment it can be ended, nothing is lost of it, and the next begins."""
+def test_a_reader_does_not_keep_the_writer_from_ending_a_segment(tmp_path: Path) -> None:
+    """While somebody reads a segment it is ended when it is full, the next begins, and no event is lost."""
+    world = World(tmp_path, Keep(16.0, 1 << 24))
     world.note(1)
     world.history.flush()
     with closing(sqlite3.connect(world.files()[0])) as reader:
         reader.execute("BEGIN")
         assert reader.execute("SELECT count(*) FROM event").fetchone() == (1,)
-        world.note(2)
-        world.history.close()
-        world.history = world.start()
-        world.note(3)
-        world.history.close()
+        for number in (2, 3):
+            world.note(number, seconds=2.0)
+            world.history.flush()
+    world.history.close()
     assert world.journal.of(Kind.HISTORY_SUSPECT) == []
+    assert len(world.files()) == 2
     assert numbers(world) == [3, 2, 1]
 
 
