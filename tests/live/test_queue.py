@@ -122,3 +122,42 @@ def test_the_queue_of_a_stopped_daemon(waiting: Daemon, port: int) -> None:
         assert b"Subject: to-hold" in sink.received[0].content
     told = waiting.mta("trace", held, "--config", str(waiting.settings_file), check=True).stdout
     assert "at night" in told
+
+
+def test_the_queue_of_two_workers(start_daemon: StartDaemon) -> None:
+    """Two workers answer as one: sums are added, lists are in order, acts and single messages find their worker."""
+    (dead,) = free_ports(1)
+    there = {"host": "[127.0.0.1]", "port": dead}
+    daemon = start_daemon(
+        {
+            "workers": 2,
+            "relay": {"route": [{"domain": name, **there} for name in ("dead.test", ".dead.test")]},
+            "queue": LONG,
+        }
+    )
+    for number in range(30):
+        submit(daemon, [f"dave@{number % 3}.dead.test", "erin@dead.test"][number % 2 :], message(f"two-{number}"))
+    shards = {path.name for path in (daemon.directory / "var/spool").iterdir()}
+    assert shards == {"0", "1"}
+    listed = eventually(lambda: len(found := queue(daemon, "list")) == 30 and found, "30 messages in the queue")
+    queue_ids = [each["queue_id"] for each in listed]
+    assert queue_ids == sorted(queue_ids)
+    assert [each["queue_id"] for each in queue(daemon, "list", "--limit", "7")] == queue_ids[:7]
+    total, *destinations = queue(daemon)
+    assert (total["messages"], sum(total["states"].values())) == (30, 45)
+    assert destinations[0]["destination"] == "dead.test"
+    assert destinations[0]["recipients"] == 30
+    for queue_id in queue_ids[:4]:
+        assert queue(daemon, "show", queue_id)[0]["queue_id"] == queue_id
+    eventually(
+        lambda: all(each["attempts"] for one in queue(daemon, "list") for each in one["recipients"]), "first attempts"
+    )
+    (held,) = queue(daemon, "hold", "--destination", "dead.test")
+    assert (held["acted"], held["recipients"]) == (30, 30)
+    assert queue(daemon)[0]["states"]["held"] == 30
+    (deleted,) = queue(daemon, "delete", *queue_ids[:5])
+    assert deleted["acted"] == 5
+    daemon.stop()
+    assert [each["queue_id"] for each in queue(daemon, "list")] == queue_ids[5:]
+    (released,) = queue(daemon, "release", "--all")
+    assert released["acted"] == 25
