@@ -19,7 +19,7 @@ from typing import Any
 import click
 from twisted.internet import defer
 
-from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_TEMPFAIL, fail, state_directory
+from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_TEMPFAIL, fail, state_directory, take_effect
 from mta.cli.names import finish, resolvers
 from mta.cli.site import Site, read_site, told
 from mta.disk.posix import PosixDisk
@@ -29,10 +29,8 @@ from mta.mailauth.dkim_rotation import Make, Rotation, Turn, Wait
 from mta.mailauth.keypair import is_sound, record_text
 from mta.observe.event import Event, Kind
 from mta.observe.journal import Journal
-from mta.service.control import CommandRefused, ask, socket_path
 from mta.service.published import zone_text
 from mta.settings.dkim import Algorithm, DkimKey, KeyState, is_selector, time_text
-from mta.settings.problem import SettingsRefused
 
 _RSA_BITS_WANTED = 2048
 """RFC 8301 §3.2."""
@@ -296,11 +294,4 @@ def retire(domain: str, selector: str, config: Path) -> None:
 
 def _tell_daemon(site: Site) -> None:
     """Have a daemon that runs use the keys as they are now."""
-    try:
-        answer = ask(socket_path(state_directory(str(site.config))), "reload")
-    except (CommandRefused, SettingsRefused, ValueError) as refused:
-        fail(f"the daemon goes on with the keys that it had:\n{refused}", EX_CONFIG)
-    except OSError:
-        _comment("No daemon answers: it uses the keys as they are now from its start, or from `mta reload` on.")
-    else:
-        _comment(f"The daemon has {answer['message']}")
+    _comment(take_effect(site.config).text)
