@@ -24,7 +24,9 @@ _GROUPS, _GROUP = 5, 5
 def password_options(command: F) -> F:
     """Add the options that say where a password comes from."""
     file = click.option(
-        "--password-file", type=click.File("r"), help="Holds the password in its first line; - is standard input."
+        "--password-file",
+        type=click.File("r", encoding="utf-8"),
+        help="Holds the password in its first line; - is standard input.",
     )
     generate = click.option("--generate", is_flag=True, help="Make a password, and show it once.")
     return file(generate(command))
@@ -37,12 +39,20 @@ def choose(whose: str, file: TextIO | None, generate: bool, longest: int) -> str
     if generate:
         return make()
     if file is not None:
-        password: str = file.readline().removesuffix("\n").removesuffix("\r")
+        password = first_line(file)
     elif sys.stdin.isatty():
         password = click.prompt(f"Password of {whose}", hide_input=True, confirmation_prompt="Again", err=True)
     else:
         fail("nobody is there to type a password: say --generate, or --password-file -", EX_NOINPUT)
     return sound(password, longest)
+
+
+def first_line(file: TextIO) -> str:
+    """Read the first line of a file, without its end; what is no text ends the command."""
+    try:
+        return file.readline().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        fail(f"{file.name} holds no text in UTF-8; nothing was changed", EX_DATAERR)
 
 
 def sound(password: str, longest: int) -> str:

@@ -77,12 +77,9 @@ class Site:
         assert self.tree() == before
         return result.output
 
-    def tree(self) -> dict[str, str]:
+    def tree(self) -> dict[str, bytes]:
         """All files below ``etc``, and directories."""
-        found = {}
-        for path in self.root.rglob("*"):
-            found[str(path)] = path.read_bytes().decode() if path.is_file() else "directory"
-        return found
+        return {str(path): path.read_bytes() if path.is_file() else b"" for path in self.root.rglob("*")}
 
     def load(self) -> Settings:
         """What the server would read."""
@@ -156,6 +153,13 @@ def test_a_password_that_cannot_be_used_is_refused(site: Site, typed: str) -> No
     """Too short, too long, or with what cannot be typed: nothing is changed."""
     result = site.mta("user", "passwd", "bob", "--password-file", "-", typed=typed)
     assert (result.exit_code, site.text(site.users)) == (65, USERS)
+
+
+def test_a_password_file_that_is_no_text_is_told(site: Site) -> None:
+    """In one line."""
+    file = site.root / "password"
+    file.write_bytes(b"\xff\xfe word word\n")
+    assert "holds no text in UTF-8" in site.refused(65, "user", "passwd", "bob", "--password-file", str(file))
 
 
 def test_a_new_password_changes_one_field(site: Site) -> None:
