@@ -99,8 +99,8 @@ def test_statuses_of_a_command(directory: Path) -> None:
     """What a module says of its statuses is told; else those that it names, with those of asking the daemon."""
     policy = plain(directory / "mta-policy.1")
     assert re.search(r"70\s+A function raised, took too long, or said what makes no sense\.", policy)
-    queue = plain(directory / "mta-queue.1")
-    section = queue.partition("EXIT STATUS")[2].partition("EXAMPLES")[0]
+    top = plain(directory / "mta-top.1")
+    section = top.partition("EXIT STATUS")[2].partition("EXAMPLES")[0]
     assert {int(number) for number in re.findall(r"^\s+(\d+)\s", section, re.MULTILINE)} >= {0, 2, 65, 69, 78}
 
 
