@@ -35,14 +35,12 @@ complete -o nosort -F _mta_completion mta
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print a script that has SHELL complete what is typed behind `mta`.
+    """Print a script that has SHELL complete what is typed behind `mta`.
 
-    \b
-    bash  4.4 or later, with bash-completion: into /etc/bash_completion.d/mta
-    zsh   into a directory of $fpath, as _mta
-    fish  into ~/.config/fish/completions/mta.fish
+    For bash (4.4 or later, with bash-completion) it goes into /etc/bash_completion.d/mta; for zsh into a directory of
+    $fpath, as _mta; for fish into ~/.config/fish/completions/mta.fish. The next shell has it.
 
-    The next shell has it. Domains, users and aliases are those of --config, if it is typed before them.
+    Domains, users and aliases are those of --config, if it is typed before them.
     """
     if shell == "bash":
         click.echo(_BASH, nl=False)
