@@ -309,14 +309,14 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class HistorySettings:
-    """The database of what became of each session and message, for ``mta explain``."""
+    """What became of each session and message, for ``mta trace``, ``mta log`` and ``mta explain`` (docs/trace.md)."""
 
-    enabled: bool = True
-    """Whether it is written."""
-    keep: Seconds = 14 * 86400.0
+    enabled: bool = field(default=True, metadata=AT_START)
+    """Whether it is written. It is a twentieth of the work for a message."""
+    keep: Seconds = field(default=14 * 86400.0, metadata=AT_START)
     """How long events stay."""
-    size: Octets = 1024 * 1024 * 1024
-    """How large the database may grow for each worker; the oldest events go first."""
+    size: Octets = field(default=1024 * 1024 * 1024, metadata=AT_START)
+    """How large the files of each worker may grow, at some 470 octets for an event; the oldest events go first."""
 
 
 @dataclass(frozen=True, slots=True)
