@@ -48,7 +48,7 @@ class Desk:
 
     def mark(self, disabled: bool) -> None:
         """Reload with alice disabled or not."""
-        users = f"alice:!::::::{'nologin' if disabled else ''}\nbob:!\n"
+        users = f"alice:!::::::{'nologin disabled=2026-11-25,%20spam' if disabled else ''}\nbob:!\n"
         path = write_etc(self.root, MINIMAL, {"example.org": {"users": users, "aliases": ALIASES}})
         self.directory = load(path).directory
 
@@ -106,6 +106,7 @@ def test_a_disabled_login_has_its_sessions_ended_and_its_mail_held(desk: Desk) -
     assert reason.text == f"{ALICE} is disabled"
     assert reason.source.endswith("users:1")
     held, told = desk.journal.events
+    assert str(told.reason).startswith(f"{ALICE} is disabled: 2026-11-25, spam")
     assert (held.kind, held.queue_id, held.fields["recipients"]) == (Kind.MESSAGE_HELD, "0a", 2)
     assert (told.kind, told.fields) == (
         Kind.ACCOUNT_DISABLED,
@@ -160,6 +161,16 @@ def test_the_configuration_decides(desk: Desk, command: str, disabled: bool) -> 
     assert isinstance(refused, CommandRefused)
     assert "in the configuration that the server uses" in str(refused)
     assert (desk.ended, desk.states("0a")[0]) == ([], State.WAITING)
+
+
+def test_a_queue_that_cannot_be_written_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In words; the sessions are ended by then."""
+    desk.queue("0a")
+    monkeypatch.setattr(desk.spool, "record", lambda queue_id, changes: defer.fail(OSError(28, "No space left")))
+    refused = failure(desk.commands.disable({"login": ALICE}))
+    assert isinstance(refused, CommandRefused)
+    assert "the queue cannot be written: [Errno 28] No space left" in str(refused)
+    assert desk.ended == [ALICE]
 
 
 @pytest.mark.parametrize("request_", [{}, {"login": ""}, {"login": 3}])

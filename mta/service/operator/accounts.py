@@ -78,6 +78,7 @@ class AccountCommands:
         reason = self._directory().withheld(login)
         if reason is None:
             raise CommandRefused(f"{login} is not disabled in the configuration that the server uses")
+        words = self._directory().accounts[login].disabled
         sessions = self._end_sessions(login)
 
         def hold(queued: QueuedRecipient) -> Change | None:
@@ -87,7 +88,8 @@ class AccountCommands:
 
         wanted = Wanted(login=login, state=State.WAITING)
         changed = await self._change(login, wanted, hold, Kind.MESSAGE_HELD, reason)
-        self._note(Kind.ACCOUNT_DISABLED, reason, login, operator, {"sessions": sessions, **changed})
+        told = Reason(f"{reason.text}: {words}" if words else reason.text, reason.source)
+        self._note(Kind.ACCOUNT_DISABLED, told, login, operator, {"sessions": sessions, **changed})
         return {"sessions": sessions, **changed}
 
     def enable(self, request: Mapping[str, Any]) -> defer.Deferred[dict[str, Any]]:
@@ -131,7 +133,11 @@ class AccountCommands:
                 if message.origin.login == login
             }
             recorded = {queue_id: made for queue_id, made in changes.items() if made}
-            await defer.gatherResults([self._queue.record(queue_id, made) for queue_id, made in recorded.items()])
+            records = [self._queue.record(queue_id, made) for queue_id, made in recorded.items()]
+            try:
+                await defer.gatherResults(records, consumeErrors=True)
+            except defer.FirstError as error:
+                raise CommandRefused(f"the queue cannot be written: {error.subFailure.getErrorMessage()}") from error
             for queue_id, made in recorded.items():
                 self._journal.note(kind, reason, level=Level.NOTICE, queue_id=queue_id, recipients=len(made))
                 messages, recipients = messages + 1, recipients + len(made)
