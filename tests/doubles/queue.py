@@ -83,12 +83,16 @@ class Queue:
         reason: str = "",
         held: str = "",
         due: float = 600.0,
+        took: float = 0.0,
         active: bool = False,
         content: bytes = b"Subject: x\r\n\r\nbody\r\n",
     ) -> str:
-        """Put a message into the queue; with a `reason` it was tried once and waits, `due` seconds from now."""
+        """Put a message into the queue; with a `reason` it was tried once and waits, `due` seconds from now.
+
+        Its id was made `took` seconds before it was accepted.
+        """
         accepted = self.now - age
-        queue_id = new_queue_id(accepted, 0, self.chance)
+        queue_id = new_queue_id(accepted - took, 0, self.chance)
         plain = message(queue_id, *names, accepted=accepted, active=active, content=content)
         reverse_path = Mailbox(*sender.split("@")) if sender else None
         made = replace(

@@ -211,6 +211,14 @@ def test_a_bulk_act_is_confirmed_on_a_terminal(server: Server, monkeypatch: pyte
     assert server.states(queue_id) == {}
 
 
+def test_what_comes_meanwhile_is_not_meant(server: Server) -> None:
+    """What is accepted after the command was typed is left alone, also by ``--all``."""
+    later = server.queue.add(age=-3600)
+    server.queue.add()
+    assert server.mta("delete", "--all").stdout == "1 message, 1 recipient: deleted\n"
+    assert len(server.states(later)) == 1
+
+
 def test_ids_that_there_are_not_are_named(server: Server) -> None:
     """What there is is done; the others are named, with status 65."""
     queue_id = server.queue.add()

@@ -22,7 +22,7 @@ from mta.settings.expansion import LOCAL, Addressed
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
 from mta.smtp.address import Mailbox
-from mta.spool.port import Message, Origin, QueuedMessage, QueuedRecipient, Retry, SpoolSuspect, State
+from mta.spool.port import Ended, Message, Origin, QueuedMessage, QueuedRecipient, Retry, SpoolSuspect, State
 from tests.doubles.journal import RecordingJournal
 from tests.doubles.spool import ModelSpool
 from tests.doubles.sync import failure, result
@@ -760,6 +760,55 @@ def test_what_is_being_tried_cannot_be_had() -> None:
     busy = relay.queue.withdraw(message_of(relay, queue_id))
     assert busy == {0, 1}
     relay.queue.give_back(queue_id)
+
+
+def test_what_has_its_turn_cannot_be_had() -> None:
+    """From the moment it has its turn, before its mark is durable, a recipient is busy."""
+    relay = Relay()
+    queue_id = relay.accept("bob@example.net", active=False, hand_over=False)
+    relay.spool.at_once = False
+    relay.queue.start()
+    relay.clock.advance(0)
+    message = message_of(relay, queue_id)
+    assert message.recipients[0].state is State.WAITING
+    assert relay.queue.withdraw(message) == {0}
+    relay.queue.give_back(queue_id)
+
+
+def test_what_is_withdrawn_is_not_handed_over() -> None:
+    """What the operator has between its commit and its being handed over is found in the spool later, if it is there."""
+    relay, _ = waiting_behind_another()
+    mailbox = Mailbox("bob", NET)
+    late = Message(
+        new_queue_id(relay.clock.seconds(), 0, relay.chance),
+        relay.clock.seconds(),
+        Envelope(ALICE, (Recipient(mailbox),)),
+        b"Subject: x\r\n\r\n",
+        14,
+        False,
+        Origin("mx"),
+        [NET],
+        active=False,
+    )
+    result(relay.spool.insert(late))
+    relay.queue.withdraw(message_of(relay, late.queue_id))
+    relay.queue.hand_over(late)
+    result(relay.spool.record(late.queue_id, [Ended(0, Reason("deleted"))]))
+    relay.queue.give_back(late.queue_id)
+    for held in relay.remote.held or []:
+        held.callback(None)
+    relay.clock.advance(120)
+    assert late.queue_id not in [attempt[0] for attempt in relay.remote.attempts]
+
+
+def test_a_stop_passes_over_what_was_withdrawn() -> None:
+    """A job that is forgotten already is not forgotten twice."""
+    relay, queue_id = waiting_behind_another()
+    relay.queue.withdraw(message_of(relay, queue_id))
+    stopping = defer.ensureDeferred(relay.queue.stop())
+    relay.remote.held[0].callback(None)  # type: ignore[index]
+    assert result(stopping) is None
+    assert [event.kind for event in relay.journal.events if event.kind is Kind.FAULT] == []
 
 
 def test_what_the_operator_gives_up_is_reported() -> None:

@@ -66,6 +66,13 @@ def test_each_filter_finds_what_it_names(queue: Queue) -> None:
     assert listed(queue, queue_ids=[held, plain, "nonsense"]) == [held, plain]
 
 
+def test_what_took_long_to_come_is_found_by_when_it_was_accepted(queue: Queue) -> None:
+    """An id is made before its message is accepted, for a large one long before: the time of acceptance counts."""
+    slow = queue.add(age=60, took=3600)
+    assert listed(queue, accepted_from=queue.now - 120) == [slow]
+    assert listed(queue, accepted_until=queue.now - 120) == []
+
+
 def test_a_filter_names_recipients_and_not_whole_messages(queue: Queue) -> None:
     """A message is listed with the recipients that fit; how many others it has is said."""
     queue.add("bob@one.test", "carol@two.test", "dave@two.test")
