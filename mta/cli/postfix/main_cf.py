@@ -3,7 +3,7 @@
 ::
 
     expansion = "$" name / "${" name "}" / "$(" name ")" / "$$"
-              / "${" name ("?" / ":") text "}"              ; text if the value is not empty, or if it is
+              / "${" name ("?" / ":") text "}"              ; text if what is written is not empty, or if it is
               / "${" name "?{" text "}:{" text "}}"
               / "${{" text "}" ("==" / "!=" / "<" / ...) "{" text "}?{" text "}:{" text "}}"
 
@@ -121,10 +121,10 @@ class MainCf:
             found = re.match(r"\s*([A-Za-z0-9_]+)\s*([?:])?", inside)
             if found is None:
                 return ""
-            value = self.expand(self._raw(found[1]), level + 1)
+            raw = self._raw(found[1])
             if not found[2]:
-                return value
-            holds = bool(value) == (found[2] == "?")
+                return self.expand(raw, level + 1)
+            holds = bool(raw) == (found[2] == "?")  # as it is written: what it expands to does not count
             rest = inside[found.end() :]
         first, second = _branches(rest)
         return self.expand(first if holds else second, level + 1)
