@@ -37,6 +37,7 @@ EARLIER = 86400.0
 
 _EPILOG = """\b
 Examples:
+  mta trace                             the latest mail
   mta trace 0c5xk2abcdefghjkmn          a message, from the connection to its last place
   mta trace bob@example.net --since 2h  what bob sent and was sent, the newest first
   mta trace 192.0.2.7 --full            what came from there, with everything that happened
@@ -61,7 +62,7 @@ class Unit:
 
 @click.command(epilog=_EPILOG)
 @CONFIG
-@click.argument("what")
+@click.argument("what", default="")
 @click.option("--since", type=Moment(), help="Nothing earlier: 2h, 3d, 14:00, yesterday, 2025-11-22.")
 @click.option("--until", type=Moment(), help="Nothing later.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Messages and sessions at most.")
@@ -78,7 +79,12 @@ def trace(
     as_json: bool,
     follow: bool,
 ) -> None:
-    """Tell what became of mail: by queue id, Message-ID, mail address, login, IP address or session."""
+    """Tell what became of mail: by queue id, Message-ID, mail address, login, IP address or session.
+
+    Without WHAT: the latest mail.
+    """
+    if what and not key(what):
+        raise click.UsageError(f"{what} says nothing: every report has it")
     started = time.time()
     past = Past(config)
     past.flush()
@@ -90,8 +96,9 @@ def trace(
     else:
         units = view.find(what, *window, limit)
         if not units and not follow:
-            fail(f"nothing in the history mentions {harmless(what)}{_in(since, until)}", EX_NOINPUT)
-        if full or (len(units) == 1 and not as_json):
+            mentions = f" mentions {harmless(what)}" if what else " is of mail"
+            fail(f"nothing in the history{mentions}{_in(since, until)}", EX_NOINPUT)
+        if full or (len(units) == 1 and what and not as_json):
             for number, unit in enumerate(units):
                 if number and not as_json:
                     click.echo()
@@ -135,6 +142,8 @@ class View:
                 break
             if event.queue_id:
                 told.add(event.session)
+            elif not event.session and event.kind not in REFUSALS:
+                continue
             elif _brought_mail_alone(event):
                 told.add(event.session)
                 continue
@@ -170,7 +179,8 @@ class View:
                 self._summary(unit)
         if not self._json:
             more = f"; the newest {limit} (--limit)" if len(units) == limit else ""
-            found = f"{len(units)} found for {harmless(what)}{more}. Everything of one: mta trace ID"
+            asked = f" for {harmless(what)}" if what else ""
+            found = f"{len(units)} found{asked}{more}. Everything of one: mta trace ID"
             self._page.line("", found, faint=True)
 
     def show(self, unit: Unit) -> None:
@@ -262,9 +272,9 @@ class View:
         story = self.story(one.queue_id) if one is not None and one.queue_id else None
         try:
             for event in self._past.follow(since, lambda: story is not None and story.ended):
-                if json_line(event) in self._shown:
+                if json_line(event) in self._shown or not (event.queue_id or event.session):
                     continue
-                if not ids & {event.queue_id, event.session} and text not in mentioned(event):
+                if not ids & {event.queue_id, event.session} and text and text not in mentioned(event):
                     continue
                 ids |= {event.queue_id} - {""}
                 if story is not None and event.queue_id == story.queue_id:

@@ -155,6 +155,18 @@ def test_what_stands_in_no_session_is_found(server: Server) -> None:
     assert json.loads(first)["refused"] == ["session.refused"]
 
 
+def test_without_a_word_the_latest_mail_is_listed(server: Server) -> None:
+    """All mail, the newest first; what the server says of itself is no mail; and brackets alone are no question."""
+    nothing = run(server, trace)
+    assert (nothing.exit_code, nothing.output) == (66, "mta: nothing in the history is of mail\n")
+    _, (queue_id,) = server.session("192.0.2.1", {})
+    server.happen(Kind.SERVICE_STARTED, service="mx", listen="127.0.0.1:25")
+    idle, _ = server.session("192.0.2.2")
+    assert listed(server) == [idle, queue_id]
+    assert run(server, trace).output.splitlines()[-1] == "2 found. Everything of one: mta trace ID"
+    assert run(server, trace, "<>").exit_code == 2
+
+
 def test_a_report_is_told_behind_its_message(server: Server) -> None:
     """The story of a failure ends with that of the report."""
     _, (queue_id,) = server.session("192.0.2.1", {"place": "spool"})
