@@ -1,6 +1,6 @@
 """Events on a screen: coloured and folded to its width on a terminal, elsewhere one event a line.
 
-What is printed here was made harmless by `mta.observe.telling`.
+Texts that come here were made harmless by `mta.observe.telling`, or are here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from datetime import datetime, tzinfo
 import click
 
 from mta.observe.event import Event, Kind
+from mta.observe.log import harmless
 from mta.observe.story import Story, addresses, with_session
 from mta.observe.telling import Mood, Told, count, duration, octets, tell, tell_beginning
 
@@ -77,9 +78,9 @@ class Page:
         self.line("  ", addresses(story))
         size = [octets(story.size)] if story.size else []
         about = [f"a report about message {story.about}"] if story.about else []
-        named = [f"Message-ID {story.message_id}"] if story.message_id else []
+        named = [f"Message-ID {harmless(story.message_id)}"] if story.message_id else []
         if size or about or named:
-            self.line("  ", Told(", ".join([*size, *named, *about]), "", Mood.PLAIN).text, faint=True)
+            self.line("  ", ", ".join([*size, *named, *about]), faint=True)
         self.line("  ", story.outcome(self.zone), story.mood)
         self.events(with_session(story, list(of_session)))
 
@@ -143,7 +144,7 @@ def session_outcome(events: Iterable[Event]) -> tuple[str, Mood]:
     if not refused:
         return "nothing was sent, nothing refused", Mood.PLAIN
     words = [f"{count(number, what)} refused" for what, number in refused.items()]
-    return f"{', '.join(words)}: {why}" if why else ", ".join(words), Mood.BAD
+    return harmless(f"{', '.join(words)}: {why}" if why else ", ".join(words)), Mood.BAD
 
 
 _REFUSED = {

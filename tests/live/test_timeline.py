@@ -30,9 +30,10 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture(scope="module")
 def server(start_daemon: StartDaemon, sink: Sink) -> Daemon:
-    """Our server with a route to the sink, a short first wait, and a policy that wants no mail from spam.test."""
+    """Our server, two workers, with a route to the sink, a short first wait, and a policy against spam.test."""
     return start_daemon(
         {
+            "workers": 2,
             "relay": {"route": [{"domain": "sink.test", "host": "[127.0.0.1]", "port": sink.port}]},
             "queue": {"first_retry": "1s", "longest_retry": "2s"},
             "policy": {"lists": {"deny": [{"of": "sender", "entries": ["spam.test"]}]}},

@@ -190,8 +190,22 @@ def test_an_ip_address_has_one_form() -> None:
 
 def test_what_a_peer_says_cannot_move_a_cursor(server: Server) -> None:
     """Control characters of an address that somebody asks for, or that a peer sent, are spelled out."""
-    server.session("192.0.2.1", {"sender": "a\x1b[2J@x"}, {"sender": "a\x1b[2J@x"})
-    assert "\x1b" not in run(server, trace, "192.0.2.1").output + run(server, trace, "192.0.2.1", "--full").output
+    bad = "a\x1b[2J@x"
+    hostile = dict.fromkeys(("sender", "recipients", "message_id", "helo", "allowed", "path", "tls", "expanded"), bad)
+    server.session("192.0.2.1", hostile, hostile, refused=bad)
+    server.happen(Kind.LOGIN_REFUSED, Reason(bad, bad), address="192.0.2.1", login=bad, reply=bad, mechanism=bad)
+    outputs = [
+        run(server, command, *arguments).output
+        for command, *arguments in (
+            (trace, "192.0.2.1"),
+            (trace, "192.0.2.1", "--full"),
+            (trace, "192.0.2.1", "--full", "--json"),
+            (trace, "192.0.2.1", "--json"),
+            (log_command, "-v"),
+        )
+    ]
+    assert all(output.count("u{1b}") + output.count("u001b") > 1 for output in outputs)
+    assert "\x1b" not in "".join(outputs)
     assert run(server, trace, "\x1bnobody@x").output == "mta: nothing in the history mentions \\u{1b}nobody@x\n"
 
 
