@@ -12,10 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mta.cli import main
-from mta.cli.check import _plain, bounded
+from mta.cli.check import _checks, _plain, bounded
 from mta.cli.names import InTurn, finish
 from mta.dns.answer import Failure, Found, RecordType
 from mta.service.check.finding import Finding, error, note, warning
+from mta.settings.directory import Directory, Domain
+from mta.settings.sections import Settings
 from tests.doubles.dns import ZoneResolver
 from tests.doubles.etc import MINIMAL, write_etc
 
@@ -79,7 +81,9 @@ def test_findings_are_ranked_and_say_how_to_mend_them(site: Site) -> None:
         "1 error, 1 warning, 1 note\n"
     )
     del site.checks["disk"]
-    assert site.check().exit_code == 1
+    result = site.check()
+    assert result.exit_code == 1
+    assert result.output.endswith("\n1 warning\n")
 
 
 def test_json_for_programs(site: Site) -> None:
@@ -141,6 +145,25 @@ def test_text_from_outside_is_harmless(site: Site) -> None:
     assert "b\\u{a}c" in output
     assert output.isprintable() or set(output) - {"\n"} == {c for c in output if c.isprintable()}
     assert _plain("Grüße") == "Grüße"
+
+
+@pytest.mark.parametrize(
+    ("hostname", "offline", "asks"),
+    [
+        ("mail.example.org", False, {"names", "outgoing"}),
+        ("mail.example.org", True, set()),
+        ("mx.example.test", False, {"names"}),
+        ("mx.example.test", True, {"names"}),
+    ],
+)
+def test_who_is_asked(hostname: str, offline: bool, asks: set[str]) -> None:
+    """--offline asks nobody; names for tests are told of, and nobody is asked about them."""
+    settings = Settings(hostname, state="/state", directory=Directory([Domain(hostname.partition(".")[2], "x", {})]))
+    checks = _checks(settings, (), offline, "gmail.com")
+    assert checks.keys() & {"names", "outgoing"} == asks
+    assert {"files", "maildirs", "certificate", "clock", "disk", "spool", "history", "ports"} <= checks.keys()
+    if "outgoing" not in asks and asks:
+        assert [finding.severity.value for finding in checks["names"]()] == ["note"]
 
 
 # Bounds

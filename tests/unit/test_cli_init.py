@@ -271,6 +271,54 @@ def test_a_second_run_changes_nothing_and_adds_what_is_missing(machine: Machine)
     assert "alice@example.org" in result.stdout
 
 
+def test_each_step_is_said(machine: Machine) -> None:
+    """What is made now, and the second time that it was there: each file and directory, by its path."""
+
+    def said(output: str) -> dict[str, str]:
+        steps = [line.split() for line in output.splitlines() if line[:5] in ("made ", "there")]
+        return {path.removeprefix(f"{machine.root}/"): word for word, path in steps}
+
+    first, second = said(machine.made()), said(machine.made())
+    assert set(first.values()) == {"made"}
+    assert set(second.values()) == {"there"}
+    wanted = {"etc/mta.toml", "etc/tls/key.pem", "etc/domains/example.org/users", "state", "mail"}
+    assert wanted <= first.keys()
+    assert wanted <= second.keys()
+    assert {path for path in first if path.endswith(".pem")} == {path for path in machine.files() if ".pem" in path}
+
+
+def test_the_next_steps_name_the_configuration(machine: Machine) -> None:
+    """They can be typed as they stand; where the default is meant, nothing is said of it."""
+    output = machine.made()
+    assert f"mta check --config {machine.config}\n" in output
+    assert f"mta init --records --config {machine.config}\n" in output
+    assert f"mta --config {machine.config}\n" in output
+
+
+def test_mistakes_elsewhere_in_the_settings_are_not_its_concern(machine: Machine) -> None:
+    """It reads the names and places alone: the rest is for mta check. Without a host name it cannot go on."""
+    machine.made()
+    text = machine.config.read_text()
+    machine.config.write_text(text + "[queue]\nfirst_retry = 5\n")
+    assert machine.init().exit_code == 0
+    machine.config.write_text(text.replace("hostname =", "#hostname ="))
+    result = machine.init()
+    assert result.exit_code == 78
+    assert "hostname" in result.stderr
+
+
+def test_who_may_not_write_there_is_told_what_to_do(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may, or another place is named."""
+
+    def refuse(*_: object) -> str:
+        raise PermissionError(13, "Permission denied", "/etc/mta")
+
+    monkeypatch.setattr("mta.cli.init.write_setup", refuse)
+    result = machine.init(*TOLD, *machine.places)
+    assert result.exit_code == 73
+    assert result.stderr.startswith("mta: cannot write /etc/mta: Permission denied; root may, or name a place")
+
+
 def test_what_was_told_in_vain_is_said(machine: Machine) -> None:
     """A host name or a directory that the settings say otherwise stays, with a note."""
     machine.made()
