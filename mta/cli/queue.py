@@ -105,6 +105,8 @@ def queue(ctx: click.Context, config: Path, destinations: int, as_json: bool) ->
     """
     if ctx.invoked_subcommand is None:
         _sum_up(config, destinations, as_json)
+    else:  # an option that stands before the command counts for it
+        ctx.default_map = {ctx.invoked_subcommand: {"config": config}}
 
 
 @queue.command(epilog="Example: mta queue summary --destinations 100")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from tests.live.conftest import StartDaemon
 from tests.live.peers.daemon import Daemon
 from tests.live.peers.mail import message, submit
 from tests.live.peers.maildir import arrived
-from tests.live.peers.process import eventually, free_ports
+from tests.live.peers.process import eventually, free_ports, needs_root, own_program
 from tests.live.peers.sink import Sink
 
 pytestmark = pytest.mark.live
@@ -122,6 +123,24 @@ def test_the_queue_of_a_stopped_daemon(waiting: Daemon, port: int) -> None:
         assert b"Subject: to-hold" in sink.received[0].content
     told = waiting.mta("trace", held, "--config", str(waiting.settings_file), check=True).stdout
     assert "at night" in told
+
+
+def test_root_acts_on_the_queue_of_another_user(waiting: Daemon, port: int) -> None:
+    """What root does to the queue of a stopped daemon leaves nothing that the daemon's own user cannot use."""
+    needs_root("to be another user than the server's")
+    queue_id = deferred(waiting, "by-root", "dave@dead.test")
+    waiting.kill()
+    for command in (("list",), ("hold", queue_id, "--reason", "root was here"), ("content", queue_id)):
+        arguments = [own_program("mta"), "queue", *command, "--config", str(waiting.settings_file)]
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    owners = {path.stat().st_uid for path in (waiting.directory / "var").rglob("*") if not path.is_symlink()}
+    assert owners == {(waiting.directory / "var").stat().st_uid}
+    waiting.start()
+    (held,) = queue(waiting, "list", "--state", "held")
+    assert held["recipients"][0]["reason"] == "held by root: root was here [mta queue hold]"
+    assert "root was here" in waiting.mta("trace", queue_id, "--config", str(waiting.settings_file), check=True).stdout
+    said(waiting, "delete", queue_id)
 
 
 def test_the_queue_of_two_workers(start_daemon: StartDaemon) -> None:

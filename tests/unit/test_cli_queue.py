@@ -117,6 +117,14 @@ def test_a_list_for_people(server: Server) -> None:
     assert others == "    and 1 other recipient"
 
 
+def test_the_configuration_may_be_named_before_the_command(server: Server) -> None:
+    """``mta queue --config FILE list`` is ``mta queue list --config FILE``."""
+    queue_id = server.queue.add()
+    server.stop()
+    result = CliRunner().invoke(main, ["queue", "--config", str(server.config), "list"])
+    assert (result.exit_code, result.stdout[:18]) == (0, queue_id)
+
+
 def test_a_list_is_cut_where_it_is_asked_to_be(server: Server) -> None:
     """``--limit`` counts messages."""
     queue_ids = [server.queue.add(age=100 - number) for number in range(5)]

@@ -776,7 +776,7 @@ def test_what_has_its_turn_cannot_be_had() -> None:
 
 
 def test_what_is_withdrawn_is_not_handed_over() -> None:
-    """What the operator has between its commit and its being handed over is found in the spool later, if it is there."""
+    """What the operator has between its commit and its being handed over is left to him."""
     relay, _ = waiting_behind_another()
     mailbox = Mailbox("bob", NET)
     late = Message(
