@@ -289,6 +289,9 @@ class Names:
                         domain.aliases[alias] = (kept, place)
                     else:
                         del domain.aliases[alias]
+                        if CATCH_ALL in domain.aliases:
+                            text = f"{alias}@{name} leads to nobody, and so to the catch-all of {name}"
+                            self._outcome.differs.append(Note(place, text))
 
     def _leads(self, alias: str, target: str, delimiter: str, system: set[str]) -> bool:
         try:
