@@ -14,6 +14,7 @@ from mta.observe.event import Kind, Level
 from mta.policy.caps import Over
 from mta.receive.decision import Decision, no_such_mailbox
 from mta.receive.reception import Conversation, Reception, Transaction
+from mta.receive.system_user import SystemUser
 from mta.settings.directory import Account, NotLocal, Unknown
 from mta.settings.expansion import Addressed, look_up
 from mta.smtp import status
@@ -113,23 +114,28 @@ class Smtpd:
         self, conversation: Conversation, transaction: Transaction, event: Rcpt, elsewhere: bool
     ) -> Over | None:
         """Say whether the login has sent its share of the day; a recipient elsewhere is counted."""
-        caps, account = self._reception.caps, conversation.account
-        if caps is None or not isinstance(account, Account):
+        caps, account = self._reception.caps, self._capped(conversation)
+        if caps is None or account is None:
             return None
-        account = self._reception.settings.directory.account(account.login) or account
         over = None if transaction.named else caps.message(account.login, account.caps)
         if over is None and elsewhere:
             over = caps.recipient(account.login, account.caps, event.mailbox)
         return over
+
+    def _capped(self, conversation: Conversation) -> Account | SystemUser | None:
+        """Whose share of the day it is, with the caps of now."""
+        account = conversation.account
+        if isinstance(account, Account):
+            return self._reception.settings.directory.account(account.login) or account
+        return account
 
     def head(self, conversation: Conversation, transaction: Transaction, head: bytes) -> Decision | bytes:
         """Judge From, and add what is missing (RFC 6409 §8.1, §8.2)."""
         refused = self._judge_from(conversation, from_mailboxes(head))
         if refused is not None:
             return refused
-        settings, caps, account = self._reception.settings, self._reception.caps, conversation.account
-        if caps is not None and isinstance(account, Account):
-            account = settings.directory.account(account.login) or account
+        settings, caps, account = self._reception.settings, self._reception.caps, self._capped(conversation)
+        if caps is not None and account is not None:
             caps.sent(account.login, account.caps)
         return missing_fields(head, transaction.queue_id, settings.hostname, transaction.at)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mta.mail.reason import Reason
+from mta.settings.caps import ALL_USERS, UserCaps
 from mta.settings.local import LocalSettings
 from mta.settings.values import SenderPattern, fold_domain, fold_local_part
 from mta.smtp.address import Mailbox
 
 _ANYBODY = SenderPattern("*", "*")
+_UNCAPPED = UserCaps(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class SystemUser:
     mailbox: Mailbox
     """What stands in From where a message has none."""
     may_send_as: tuple[SenderPattern, ...]
+    caps: UserCaps = _UNCAPPED
+    """How much it may send in a day."""
     source: str = "[local]"
     """Where its rights stand."""
 
@@ -42,4 +46,5 @@ def system_user(uid: int, name: str, trusted: bool, local: LocalSettings, hostna
     domain = local.domain or hostname
     own = tuple(SenderPattern(fold_local_part(name), fold_domain(each)) for each in dict.fromkeys((domain, hostname)))
     given = (_ANYBODY,) if trusted else local.senders.get(name, ())
-    return SystemUser(name, uid, Mailbox(name, domain), (*own, *given))
+    caps = local.caps.get(name, UserCaps()).over(local.caps.get(ALL_USERS, UserCaps()))
+    return SystemUser(name, uid, Mailbox(name, domain), (*own, *given), _UNCAPPED if trusted else caps)

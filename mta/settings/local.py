@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from mta.settings.caps import UserCaps
 from mta.settings.values import HostName, Kind, Path, Senders, parse_address
 from mta.smtp.address import Mailbox
 
@@ -42,6 +43,10 @@ class LocalSettings:
     """Addresses that a user of this machine may send as beside its own name at `domain` and at the host name:
     ``www-data = ["shop@example.org", "*@example.net"]``; ``["*"]`` for any. root and the user that the server runs as
     may send as anybody."""
+    caps: Mapping[str, UserCaps] = field(default_factory=dict)
+    """How much a user of this machine may send in a day, in place of what ``[smtpd.caps]`` says:
+    ``[local.caps.www-data]``, or ``[local.caps."*"]`` for all. root and the user that the server runs as have no
+    cap."""
 
     @property
     def on(self) -> bool:
