@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import stat
 import subprocess
@@ -204,6 +205,34 @@ def test_a_maildir_that_all_can_read(site: Site) -> None:
     assert check_maildirs(site.settings, OURSELVES) == []
 
 
+def test_a_maildir_for_another_server(site: Site) -> None:
+    """[maildir] says how Dovecot gets in: modes and group that are less are found, and what is said mends them."""
+    group = grp.getgrgid(os.getegid()).gr_name
+    with open(site.path, "a") as file:
+        file.write(f'[maildir]\ngroup = "{group}"\ndirectory_mode = "2770"\n')
+    path = site.maildir()
+    found = check_maildirs(site.settings, OURSELVES)
+    assert [finding.what for finding in found] == [
+        f"{directory} has mode 0700" for directory in (path, path / "tmp", path / "new", path / "cur")
+    ]
+    for finding in found:
+        shell(finding.mend)
+    assert check_maildirs(site.settings, OURSELVES) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives groups away")
+def test_a_maildir_of_another_group(site: Site) -> None:
+    """The group that [maildir] names is missing."""
+    with open(site.path, "a") as file:
+        file.write('[maildir]\ngroup = "root"\n')
+    path = site.maildir()
+    os.chown(path / "cur", -1, 65534)
+    (finding,) = check_maildirs(site.settings, OURSELVES)
+    assert finding.what == f"{path}/cur does not belong to group root"
+    shell(finding.mend)
+    assert check_maildirs(site.settings, OURSELVES) == []
+
+
 def test_a_maildir_of_somebody_else(site: Site) -> None:
     """Mail for it waits: an error, said once for all its directories."""
     site.maildir()
@@ -247,6 +276,9 @@ def test_an_owner_that_does_not_exist(site: Site) -> None:
         file.write('[maildir]\nowner = "no-such-user"\n')
     (finding,) = check_maildirs(site.settings, OURSELVES)
     assert finding.severity is Severity.ERROR
+    Path(site.path).write_text(Path(site.path).read_text().replace('owner = "no-such-user"', 'group = "no-such-group"'))
+    (finding,) = check_maildirs(site.settings, OURSELVES)
+    assert (finding.severity, finding.what) == (Severity.ERROR, "there is no group no-such-group")
 
 
 def test_of_many_alike_some_are_told(site: Site) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat as modes
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mta.service.check.finding import Finding, command, error, some, warning
 from mta.service.check.server import ENTER, READ, WRITE, Server, Stat
@@ -133,18 +135,32 @@ def _group(server: Server) -> str:
 def check_maildirs(settings: Settings, server: Server, stat: Stat = os.stat) -> list[Finding]:
     """Look at the Maildirs that are there; one that is not is made at its first delivery."""
     found: list[Finding] = []
+    wanted = settings.maildir
     try:
-        owner = pwd.getpwnam(settings.maildir.owner).pw_uid if settings.maildir.owner else server.uid
+        owner = pwd.getpwnam(wanted.owner).pw_uid if wanted.owner else server.uid
     except KeyError:
-        why = "[maildir] owner names it"
-        mend = command("useradd", "--system", settings.maildir.owner)
-        return [error(MAILDIRS, f"there is no user {settings.maildir.owner}", why, settings.path, mend)]
+        mend = command("useradd", "--system", wanted.owner)
+        return [error(MAILDIRS, f"there is no user {wanted.owner}", "[maildir] owner names it", settings.path, mend)]
+    try:
+        group = grp.getgrnam(wanted.group).gr_gid if wanted.group else None
+    except KeyError:
+        mend = command("groupadd", "--system", wanted.group)
+        return [error(MAILDIRS, f"there is no group {wanted.group}", "[maildir] group names it", settings.path, mend)]
     for account in settings.directory.accounts.values():
-        found += _maildir(account.maildir, account.login, owner, server, stat)
+        found += _maildir(account.maildir, account.login, _Wanted(owner, group, wanted.directory_mode), server, stat)
     return some(found)
 
 
-def _maildir(path: str, login: str, owner: int, server: Server, stat: Stat) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What ``[maildir]`` says."""
+
+    owner: int
+    group: int | None
+    mode: int
+
+
+def _maildir(path: str, login: str, wanted: _Wanted, server: Server, stat: Stat) -> Iterator[Finding]:
     volumes = set()
     for directory in (path, *(os.path.join(path, name) for name in ("tmp", "new", "cur"))):
         try:
@@ -159,8 +175,8 @@ def _maildir(path: str, login: str, owner: int, server: Server, stat: Stat) -> I
         if not modes.S_ISDIR(status.st_mode):
             yield error(MAILDIRS, f"{directory} is no directory", "mail for it waits", login, command("ls", "-l", path))
             return
-        if status.st_uid != owner:
-            name = Server(owner, frozenset()).name
+        if status.st_uid != wanted.owner:
+            name = Server(wanted.owner, frozenset()).name
             why = f"mail for {login} waits: a Maildir has to belong to {name}"
             mend = command("chown", "-R", name, path)
             yield error(MAILDIRS, f"{directory} belongs to {_owner(status)}", why, login, mend)
@@ -168,7 +184,17 @@ def _maildir(path: str, login: str, owner: int, server: Server, stat: Stat) -> I
         if not server.may(status, WRITE | ENTER):
             mend = command("chmod", "u+rwx", directory)
             yield error(MAILDIRS, f"the server cannot write in {directory}", f"mail for {login} waits", login, mend)
-        if status.st_mode & 0o007:
+        mode = modes.S_IMODE(status.st_mode)
+        if wanted.group is not None and status.st_gid != wanted.group:
+            why = "[maildir] group says so; whoever else serves this mail cannot read it"
+            what = f"{directory} does not belong to group {_group_name(wanted.group)}"
+            mend = command("chgrp", "-R", _group_name(wanted.group), path)
+            yield warning(MAILDIRS, what, why, login, mend)
+        if wanted.mode & 0o2077 & ~mode:  # what the owner may is looked at above
+            why = f"[maildir] directory_mode says {wanted.mode:04o}; whoever else serves this mail may not get in"
+            mend = command("chmod", f"{wanted.mode:04o}", directory)
+            yield warning(MAILDIRS, f"{directory} has mode {mode:04o}", why, login, mend)
+        if mode & 0o007 & ~wanted.mode:
             why = f"it is the mail of {login}"
             yield warning(
                 MAILDIRS, f"everybody can look into {directory}", why, login, command("chmod", "o=", directory)
@@ -176,6 +202,13 @@ def _maildir(path: str, login: str, owner: int, server: Server, stat: Stat) -> I
     if len(volumes) > 1:
         why = "a message is given its name by a rename, which does not cross volumes"
         yield error(MAILDIRS, f"{path} lies on several volumes", why, login, "keep tmp, new and cur on one")
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def _owner(status: os.stat_result) -> str:
