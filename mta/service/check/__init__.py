@@ -18,5 +18,6 @@ clock              whether somebody keeps it right                              
 disk               space, inodes, what a sync costs, and whether that can be true                  yes     no
 spool              whether the databases are sound, and every content file is there                yes     no
 history            whether its segments can be read                                                yes     no
+local              whether somebody reads root's mail, and whether users reach the socket          yes     no
 =================  ==============================================================================  ======  ==========
 """

@@ -14,6 +14,7 @@ from mta.service.check.clock import CLOCK, check_clock
 from mta.service.check.disk import DISK, check_disk
 from mta.service.check.files import FILES, MAILDIRS, check_files, check_maildirs
 from mta.service.check.finding import Finding, Severity, error, warning
+from mta.service.check.local import LOCAL, check_local
 from mta.service.check.names import check_names, check_resolver, is_private, private_note
 from mta.service.check.server import Server
 from mta.service.check.spool import HISTORY, SPOOL, check_history, check_spool, history_files
@@ -42,6 +43,7 @@ def blocking_checks(settings: Settings, server: Server, wall: Callable[[], float
         DISK: lambda: check_disk(settings, seconds),
         SPOOL: lambda: check_spool(settings, seconds, within),
         HISTORY: lambda: check_history(settings, seconds, within),
+        LOCAL: lambda: check_local(settings),
     }
 
 

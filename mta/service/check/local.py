@@ -1,0 +1,77 @@
+"""Mail of this machine: whether somebody reads what is sent to root, and whether its users can send."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from mta.service.check.finding import Finding, error, note, warning
+from mta.settings.directory import Local
+from mta.settings.sections import Settings
+from mta.settings.system import ROOT, last_resort
+from mta.smtp.address import Mailbox
+
+LOCAL = "local"
+
+_REACHED = 0o755
+"""What the directory of the socket lets everybody do: enter."""
+
+
+def check_local(settings: Settings) -> list[Finding]:
+    """Look at ``[local]``: root's mail, the file of aliases, the socket."""
+    local = settings.local
+    if not local.on:
+        return [_no_sendmail(settings)]
+    return [*_root(settings), *_aliases(settings), *_socket(settings)]
+
+
+def _no_sendmail(settings: Settings) -> Finding:
+    why = "cron, PHP and other programs of this machine cannot send mail by sendmail"
+    mend = '[local] socket = "/run/mta/submit.sock", aliases = "/etc/aliases"'
+    return note(LOCAL, "programs of this machine do not send by this server", why, f"{settings.path}: [local]", mend)
+
+
+def _root(settings: Settings) -> list[Finding]:
+    root = Mailbox(ROOT, settings.hostname)
+    found = settings.directory.resolve(root)
+    file = settings.local.aliases or "/etc/aliases"
+    mend = f'root: you@example.org in {file}, then newaliases; or [local] root = "you@example.org"'
+    if not isinstance(found, Local):
+        why = "what cron jobs print, and warnings of this machine, reach nobody"
+        return [warning(LOCAL, f"nobody gets mail for {root}", why, str(found.reason), mend)]
+    resort = last_resort(settings.local, settings.directory.primary)
+    written = settings.local.root is not None or any(
+        reason.text.startswith(f"{root} ") and "[local]" not in reason.source for reason in found.reasons
+    )
+    if written or resort is None:
+        return []
+    why = f"no alias and no setting names who gets it, so it goes to {resort}"
+    return [warning(LOCAL, f"it was not said who gets mail for {root}", why, f"{settings.path}: [local]", mend)]
+
+
+def _aliases(settings: Settings) -> list[Finding]:
+    file = settings.local.aliases
+    if not file or os.path.exists(file):
+        return []
+    return [note(LOCAL, f"{file} is not there", "aliases of this machine are read from it", file)]
+
+
+def _socket(settings: Settings) -> list[Finding]:
+    """Find directories that keep users from the socket: who cannot enter one of them cannot send."""
+    path = settings.local.socket
+    if not path:
+        return []
+    closed = []
+    above = os.path.dirname(path)
+    while True:
+        try:
+            mode = os.stat(above).st_mode
+        except OSError:
+            mode = _REACHED
+        if not mode & stat.S_IXOTH:
+            closed.append(above)
+        if above == os.path.dirname(above):
+            break
+        above = os.path.dirname(above)
+    why = "other users than root cannot reach the socket, and their sendmail fails"
+    return [error(LOCAL, f"{each} is closed to users", why, path, f"chmod o+x {each}") for each in closed]
