@@ -189,6 +189,8 @@ def _wanted(
     for path, there, key in ((state, present.state, "state"), (mail, present.mail, "mail")):
         if path and there and str(path.absolute()) != there:
             _note(f"{config} says that {key} is {there}, and stays: change it there")
+    if systemd and present.hostname and not present.systemd:
+        _note(f"{config} does not take its ports from systemd, and stays: change [mx] and [smtpd] there")
     return Wanted(
         config,
         host,
@@ -197,7 +199,7 @@ def _wanted(
         Path(present.state or (state or Path(_DEFAULTS.state)).absolute()),
         Path(present.mail or (mail or Path(_DEFAULTS.mail)).absolute()),
         present.tls,
-        systemd,
+        present.systemd if present.hostname else systemd,
         server.pw_name if server else "",
         Access(server.pw_uid, server.pw_gid) if server else KERNEL,
     )

@@ -35,6 +35,7 @@ from mta.settings.domains import domain_directories, read_toml
 from mta.settings.problem import Problem, SettingsRefused
 from mta.settings.reader import DOMAINS
 from mta.settings.sections import Settings, TlsSettings
+from mta.settings.values import SystemdSocket
 
 _ALIASES = """\
 # name: target, target
@@ -136,6 +137,8 @@ class Present:
     state: str = ""
     mail: str = ""
     tls: TlsSettings = field(default_factory=TlsSettings)
+    systemd: bool = False
+    """Whether it takes port 25 from systemd."""
     domains: Mapping[str, str] | None = None
     """The directory of each domain by its name, the one of the host name first."""
 
@@ -167,6 +170,7 @@ def look(config: Path) -> Present:
         settings.state,
         settings.mail,
         settings.tls,
+        any(isinstance(listen, SystemdSocket) for listen in settings.mx.listen),
         {name: directories[name] for name in near},
     )
 

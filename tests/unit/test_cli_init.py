@@ -327,6 +327,19 @@ def test_what_was_told_in_vain_is_said(machine: Machine) -> None:
     assert "note: " in result.stderr.partition("\n")[2]
 
 
+def test_ports_stay_where_they_are(machine: Machine) -> None:
+    """What starts the server is what fits the settings that are there, whatever is told the second time."""
+    machine.made()
+    result = machine.init("--systemd")
+    assert "does not take its ports from systemd, and stays" in result.stderr
+    assert "systemctl" not in result.stdout
+    machine.config.unlink()
+    machine.made("--systemd")
+    again = machine.init()
+    assert again.stderr == ""
+    assert "systemctl enable --now mta-mx.socket" in again.stdout
+
+
 def test_a_certificate_elsewhere_is_left_alone(machine: Machine) -> None:
     """Where [tls] names other files, none is made."""
     machine.made()

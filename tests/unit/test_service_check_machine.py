@@ -67,7 +67,13 @@ def test_the_kernel_is_asked_without_changing_anything() -> None:
 # The disk
 
 
-MOUNTS = "36 35 8:1 / / rw - ext4 /dev/sda1 rw\n37 36 0:50 / /run rw,nosuid shared:5 - tmpfs tmpfs rw\n"
+MOUNTS = """\
+36 35 8:1 / / rw - ext4 /dev/sda1 rw
+37 36 0:50 / /run rw,nosuid shared:5 - tmpfs tmpfs rw
+38 36 0:51 / /srv rw - nfs4 host:/srv rw
+39 36 0:52 / /layer rw - overlay overlay rw
+torn line
+"""
 
 
 class Volume:
@@ -133,6 +139,21 @@ def test_memory_is_no_disk(volume: Volume) -> None:
     volume.device = os.makedev(0, 50)
     (finding,) = volume.look()
     assert (finding.severity, finding.what) == (Severity.ERROR, "/state lies in memory")
+
+
+@pytest.mark.parametrize(
+    ("minor", "severity", "what"),
+    [
+        (51, Severity.ERROR, "/state lies on a file server (nfs4)"),
+        (52, Severity.WARNING, "/state is a part of a container (overlay)"),
+    ],
+)
+def test_places_that_are_no_disk_of_ours(volume: Volume, minor: int, severity: Severity, what: str) -> None:
+    """SQLite needs a local disk, and what is in a container goes with it; a sync is measured all the same."""
+    volume.device = os.makedev(0, minor)
+    first, second = volume.look()
+    assert (first.severity, first.what) == (severity, what)
+    assert second.severity is Severity.NOTE
 
 
 def test_who_may_not_write_cannot_measure(volume: Volume) -> None:

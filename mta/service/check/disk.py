@@ -37,6 +37,9 @@ _PROTECTED = 500e-6
 _SLOW = 50e-3
 """Seconds; see above."""
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"})
+_LAYERED = frozenset({"overlay", "aufs"})
+"""Of containers: what is written goes with the container."""
 
 StatVfs = Callable[[str], os.statvfs_result]
 Measure = Callable[[str], float]
@@ -70,6 +73,15 @@ def check_disk(
             why = f"it is a {kind}: a restart of the machine loses what is there"
             found.append(error(DISK, f"{path} lies in memory", why, path, "name a place on a disk"))
             continue
+        if kind in _REMOTE and path == settings.state:
+            why = "the databases need locks and shared memory, which no network gives (sqlite.org/wal.html)"
+            found.append(
+                error(DISK, f"{path} lies on a file server ({kind})", why, path, "name a place on a local disk")
+            )
+        if kind in _LAYERED:
+            why = "a new container of the same image begins without it"
+            mend = "mount a volume of the host there"
+            found.append(warning(DISK, f"{path} is a part of a container ({kind})", why, path, mend))
         found += _sync(path, kind, measure or (lambda path: median_sync(path, seconds)))
     return found
 
