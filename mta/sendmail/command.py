@@ -5,6 +5,7 @@ Who sends is known to the server by the socket; without ``-f`` the envelope send
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import sys
@@ -50,9 +51,8 @@ def _send(options: Options, stream: BinaryIO) -> int:
         named += recipients(header.fields)
     if not named:
         raise Ended("no recipients in To, Cc or Bcc", EX_USAGE)
-    submission = Submission(
-        socket_path(config_file(options.config, os.environ)), print if options.verbose else lambda line: None
-    )
+    path = socket_path(config_file(options.config, os.environ))
+    submission = Submission(path, _show if options.verbose else lambda line: None)
     domain = submission.domain
     user = pwd.getpwuid(os.getuid()) if _known(os.getuid()) else None
     login = user.pw_name if user else str(os.getuid())
@@ -68,6 +68,12 @@ def _send(options: Options, stream: BinaryIO) -> int:
     )
     submission.close()
     return EX_OK
+
+
+def _show(line: str) -> None:
+    """Print a line for people; that nobody reads it any more is no reason not to send."""
+    with contextlib.suppress(OSError):
+        os.write(1, line.encode("utf-8", "replace") + b"\n")
 
 
 def _known(uid: int) -> bool:
