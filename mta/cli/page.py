@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, tzinfo
 
 import click
@@ -87,9 +87,9 @@ class Page:
     def events(self, events: list[Event]) -> None:
         """Print events in order, the beginning of their session first; the date where it changes."""
         self._day = ""
-        endings = [event for event in events if event.kind is Kind.SESSION_CLOSED]
-        accepted = [event for event in events if event.kind is Kind.MESSAGE_ACCEPTED]
-        for event in [*endings, *accepted][:1]:
+        kinds = (Kind.SESSION_CLOSED, Kind.SESSION_LASTS, Kind.MESSAGE_ACCEPTED)
+        telling = [event for kind in kinds for event in events if event.kind is kind]
+        for event in telling[:1]:
             beginning = tell_beginning(event, self.zone)
             if beginning is not None:
                 self._told_at(*beginning)
@@ -133,8 +133,8 @@ def columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def session_outcome(events: Iterable[Event]) -> tuple[str, Mood]:
-    """Say in one line what a session came to that brought no message."""
+def session_outcome(events: Sequence[Event]) -> tuple[str, Mood]:
+    """Say in one line what a session came to, or how it stands, that brought no message."""
     refused: dict[str, int] = {}
     why = ""
     for event in events:
@@ -142,6 +142,9 @@ def session_outcome(events: Iterable[Event]) -> tuple[str, Mood]:
             refused[_REFUSED[event.kind]] = refused.get(_REFUSED[event.kind], 0) + 1
             why = event.reason.text if event.reason is not None else str(event.fields.get("reply", ""))
     if not refused:
+        lasts = [event for event in events if event.kind is Kind.SESSION_LASTS]
+        if lasts and not any(event.kind is Kind.SESSION_CLOSED for event in events):
+            return tell(lasts[-1]).text, Mood.SLOW
         return "nothing was sent, nothing refused", Mood.PLAIN
     words = [f"{count(number, what)} refused" for what, number in refused.items()]
     return harmless(f"{', '.join(words)}: {why}" if why else ", ".join(words)), Mood.BAD

@@ -54,6 +54,8 @@ from mta.smtp.event import (
 from mta.smtp.reply import Reply, reply
 from mta.smtp.server import Phase, ServerSession
 
+LASTS_TOLD = 30.0
+"""Seconds after which a session is told of that has not ended."""
 _READ_AHEAD = 16 * 1024
 """Octets that may wait in a session while its rules think, before reading stops."""
 
@@ -100,7 +102,7 @@ class SMTPServerProtocol(protocol.Protocol):
 
     def connectionMade(self) -> None:
         """Begin: with the greeting, or with the handshake."""
-        self._service.sessions.add(self)
+        self._service.entered(self)
         self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         if self._service.implicit_tls:
@@ -178,6 +180,15 @@ class SMTPServerProtocol(protocol.Protocol):
     def login(self) -> str:
         """Who is logged in; empty: nobody."""
         return self._rules.login
+
+    @property
+    def awaits(self) -> Reason:
+        """What it waits for."""
+        if self._handshaking:
+            return Reason("a TLS handshake is under way")
+        if self._waiting is not None:
+            return Reason("we work on a reply")
+        return Reason("more of a message is awaited" if self._session.in_data else "a command is awaited")
 
     def stop(self, word: Reply = SHUTTING_DOWN) -> None:
         """Close at the next point where no reply is owed: 421 to an idle peer, after the reply to a busy one."""
@@ -377,6 +388,9 @@ class SMTPServerFactory(protocol.ServerFactory):
         self.sessions: set[SMTPServerProtocol] = set()
         self._admission = admission
         self._emptied: list[defer.Deferred[None]] = []
+        self._untold: dict[SMTPServerProtocol, float] = {}
+        """Sessions that nothing was told of yet, with the monotonic time of their beginning, the oldest first."""
+        self._telling: interfaces.IDelayedCall | None = None
 
     def buildProtocol(self, addr: Any) -> protocol.Protocol:
         """Admit a connection, or turn it away."""
@@ -400,9 +414,43 @@ class SMTPServerFactory(protocol.ServerFactory):
         # Who begins with a handshake would take a reply for a part of it.
         return _Turned(b"" if self.implicit_tls else answer.wire)
 
+    def entered(self, session: SMTPServerProtocol) -> None:
+        """Know a session that begins."""
+        self.sessions.add(session)
+        self._untold[session] = self.clock.seconds()
+        if self._telling is None:
+            self._telling = self.clock.callLater(LASTS_TOLD, self._tell_lasting)
+
+    def _tell_lasting(self) -> None:
+        """Tell of the sessions that last, each once; all that is known of one is told at its end."""
+        self._telling = None
+        now = self.clock.seconds()
+        while self._untold:
+            session, began = next(iter(self._untold.items()))
+            if began + LASTS_TOLD > now:
+                self._telling = self.clock.callLater(began + LASTS_TOLD - now, self._tell_lasting)
+                return
+            del self._untold[session]
+            peer = session.peer
+            self.journal.note(
+                Kind.SESSION_LASTS,
+                session.awaits,
+                session=peer.session,
+                service=self.name,
+                address=peer.address,
+                port=peer.port,
+                tls=str(peer.tls) if peer.tls else None,
+                login=session.login or None,
+                seconds=round(now - began, 3),
+            )
+
     def left(self, session: SMTPServerProtocol) -> None:
         """Forget a session whose connection is gone."""
         self.sessions.discard(session)
+        self._untold.pop(session, None)
+        if not self._untold and self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         self._admission.leave(self.name, session.peer.counted_as)
         if not self.sessions:
             emptied, self._emptied = self._emptied, []

@@ -38,6 +38,7 @@ class Kind(enum.Enum):
     SETTINGS_LOADED = "settings.loaded"  # file, domains, accounts
     SETTINGS_REFUSED = "settings.refused"  # file, line; reason is the problem
     SESSION_REFUSED = "session.refused"  # service, address
+    SESSION_LASTS = "session.lasts"  # service, address, port, tls, login, seconds; reason is what it waits for
     SESSION_CLOSED = "session.closed"  # service, address, port, helo, tls, login, accepted, refused, seconds
     CERTIFICATE_LOADED = "certificate.loaded"  # file, until: new files were found and are used
     CERTIFICATE_REFUSED = "certificate.refused"  # file: new files cannot be used; reason is why

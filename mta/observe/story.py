@@ -224,7 +224,14 @@ def with_session(story: Story, of_session: Sequence[Event]) -> list[Event]:
     return sorted([*kept, *story.events], key=place)
 
 
-_OF_SESSION = {Kind.SESSION_REFUSED, Kind.SESSION_CLOSED, Kind.LOGIN_ACCEPTED, Kind.LOGIN_REFUSED, Kind.TLS_FAILED}
+_OF_SESSION = {
+    Kind.SESSION_REFUSED,
+    Kind.SESSION_LASTS,
+    Kind.SESSION_CLOSED,
+    Kind.LOGIN_ACCEPTED,
+    Kind.LOGIN_REFUSED,
+    Kind.TLS_FAILED,
+}
 _BY_RELAY = {Kind.ROUTE_FOUND, Kind.ATTEMPT_STARTED, *_OF_RECIPIENT}
 _STAGES_OF_SESSION = {"connect", "helo", "auth"}
 

@@ -19,6 +19,9 @@ _LOCAL = "unix:"
 """What stands before the name of a user of this machine, where a login is named."""
 
 
+_OF_BEGINNING = {Kind.SESSION_CLOSED, Kind.SESSION_LASTS, Kind.MESSAGE_ACCEPTED}
+
+
 class Mood(enum.Enum):
     """What an event is to whoever waits for a message."""
 
@@ -54,12 +57,12 @@ def tell_next_attempt(event: Event, zone: tzinfo | None = None) -> str:
 
 
 def tell_beginning(event: Event, zone: tzinfo | None = None) -> tuple[float, Told] | None:
-    """Say how the session began that an event of its end, or of a message in it, tells of: when, and with whom.
+    """Say how a session began, from the event that it ends or lasts, or of a message in it: when, and with whom.
 
     None where the event does not say. The time is that of the event where its session has not ended yet.
     """
     read = _Read(event, zone)
-    if event.kind not in (Kind.SESSION_CLOSED, Kind.MESSAGE_ACCEPTED) or not read["address"]:
+    if event.kind not in _OF_BEGINNING or not read["address"]:
         return None
     began, user = event.time - read.number("seconds"), read["login"].removeprefix(_LOCAL)
     if user != read["login"]:
@@ -68,7 +71,7 @@ def tell_beginning(event: Event, zone: tzinfo | None = None) -> tuple[float, Tol
     service = f" to {read['service']}" if read["service"] else ""
     name = f", which calls itself {read['helo']}" if read["helo"] else ""
     tls = f", {read['tls']}" if read["tls"] else ", in clear text"
-    login = f", logged in as {read['login']}" if read["login"] and event.kind is Kind.MESSAGE_ACCEPTED else ""
+    login = f", logged in as {read['login']}" if read["login"] and event.kind is not Kind.SESSION_CLOSED else ""
     text = f"connection{service} from {read['address']}{port}{name}{tls}{login}"
     return began, Told(harmless(text), "", Mood.PLAIN)
 
@@ -233,6 +236,10 @@ def _fault(read: _Read) -> _Words:
 
 def _session_refused(read: _Read) -> _Words:
     return f"connection to {read['service']} from {read['address']} refused{read.why}", read.said
+
+
+def _session_lasts(read: _Read) -> _Words:
+    return f"the session with {read['address']} is open for {duration(read.number('seconds'))}{read.why}"
 
 
 def _session_closed(read: _Read) -> _Words:
@@ -485,6 +492,7 @@ _WORDS: Mapping[Kind, Callable[[_Read], _Words]] = {
     Kind.SETTINGS_LOADED: _settings_loaded,
     Kind.SETTINGS_REFUSED: _settings_refused,
     Kind.SESSION_REFUSED: _session_refused,
+    Kind.SESSION_LASTS: _session_lasts,
     Kind.SESSION_CLOSED: _session_closed,
     Kind.TLS_FAILED: _tls_failed,
     Kind.LOGIN_ACCEPTED: _login_accepted,

@@ -181,6 +181,18 @@ def test_a_report_is_told_behind_its_message(server: Server) -> None:
     ]
 
 
+def test_a_session_that_has_not_ended_says_so(server: Server) -> None:
+    """Who hangs in the middle of something is found by its address while it does."""
+    session = server.ids.new(server.wall)
+    told = {"address": "192.0.2.1", "service": "mx", "port": 5, "seconds": 30.0}
+    server.happen(Kind.SESSION_LASTS, Reason("more of a message is awaited"), session=session, **told)
+    server.session("192.0.2.1")
+    lines = run(server, trace, "192.0.2.1").output.splitlines()
+    assert lines[1].endswith("the session with 192.0.2.1 is open for 30 s: more of a message is awaited")
+    whole = run(server, trace, session).output
+    assert "connection to mx from 192.0.2.1 port 5, in clear text\n" in whole
+
+
 def test_an_ip_address_has_one_form() -> None:
     """IPv6 is sought as events have it, however it is typed."""
     assert address_of("2001:DB8:0:0::1") == "2001:db8::1"
