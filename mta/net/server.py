@@ -444,13 +444,18 @@ class SMTPServerFactory(protocol.ServerFactory):
                 seconds=round(now - began, 3),
             )
 
+    def _tell_no_more(self) -> None:
+        self._untold.clear()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+
     def left(self, session: SMTPServerProtocol) -> None:
         """Forget a session whose connection is gone."""
         self.sessions.discard(session)
         self._untold.pop(session, None)
-        if not self._untold and self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+        if not self._untold:
+            self._tell_no_more()
         self._admission.leave(self.name, session.peer.counted_as)
         if not self.sessions:
             emptied, self._emptied = self._emptied, []
@@ -459,6 +464,7 @@ class SMTPServerFactory(protocol.ServerFactory):
 
     def stop(self) -> defer.Deferred[None]:
         """End all sessions where no reply is owed; fires when the last is gone."""
+        self._tell_no_more()
         for session in list(self.sessions):
             session.stop()
         if not self.sessions:

@@ -69,3 +69,13 @@ def test_a_handshake_that_lasts() -> None:
     """TLS from the first octet that does not come is told of as such."""
     server = Server(implicit_tls=True)
     assert server.protocol.awaits.text == "a TLS handshake is under way"
+
+
+def test_a_stop_tells_nothing_more() -> None:
+    """A session whose message is still committed while we stop is waited for, not told of."""
+    server = greeted()
+    server.rules.later[Mail] = defer.Deferred()
+    server.send(b"MAIL FROM:<a@example.org>\r\n")
+    server.factory.stop()
+    server.clock.advance(LASTS_TOLD)
+    assert told(server) == []
