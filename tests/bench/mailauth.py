@@ -26,13 +26,13 @@ from mta.mailauth.canonical import BodyHashes
 from mta.mailauth.dkim_sign import Signer, sign_message, want_body
 from mta.mailauth.dkim_verify import DkimCheck
 from mta.mailauth.keypair import generate_private_key, load_private_key, record_text
-from tests.bench.bench import Running, fresh_work_directory, ours, postfix
-from tests.bench.measure import Figures, Work, compile_load, run
+from tests.bench.bench import fresh_work_directory
+from tests.bench.measure import Figures, Work, compile_tools, run, sink
 from tests.bench.report import ROOT, versions
+from tests.bench.servers import Running, ours, postfix
 from tests.doubles.dns import ZoneResolver
 from tests.doubles.sync import result
 from tests.live.peers import milters
-from tests.live.peers.daemon import DOMAIN
 from tests.live.peers.name_server import NameServer
 from tests.live.peers.process import free_ports
 
@@ -114,7 +114,7 @@ def _seed(pem: bytes) -> bytes:
 
 
 @contextmanager
-def checked(directory: Path, users: list[str], pair: Pair) -> Iterator[Running]:
+def checked(directory: Path, far: int, pair: Pair) -> Iterator[Running]:
     """Run our server so that it checks mail from loopback too."""
     port = free_ports(1)[0]
     records = [
@@ -125,22 +125,21 @@ def checked(directory: Path, users: list[str], pair: Pair) -> Iterator[Running]:
     ]
     server = NameServer(directory.with_name(f"{directory.name}-names"), port, {AUTHOR: "127.0.0.1"}, records)
     try:
-        with ours(
-            directory, users, {"dns": {"nameservers": [f"127.0.0.1:{port}"]}, "mailauth": {"trusted_networks": []}}
-        ) as running:
+        settings = {"dns": {"nameservers": [f"127.0.0.1:{port}"]}, "mailauth": {"trusted_networks": []}}
+        with ours(directory, far, settings=settings) as running:
             yield running
     finally:
         server.stop()
 
 
 @contextmanager
-def with_opendkim(directory: Path, users: list[str], pair: Pair) -> Iterator[Running]:
+def with_opendkim(directory: Path, far: int, pair: Pair) -> Iterator[Running]:
     """Run Postfix with OpenDKIM as its milter."""
     key = milters.Key(AUTHOR)
     key.record = pair.record
     with (
         milters.verifier(directory.with_name(f"{directory.name}-opendkim"), key) as address,
-        postfix(directory, users, {"smtpd_milters": address, "milter_default_action": "tempfail"}) as running,
+        postfix(directory, far, {"smtpd_milters": address, "milter_default_action": "tempfail"}) as running,
     ):
         yield running
 
@@ -160,23 +159,22 @@ def main() -> None:
         sys.exit("bench: run it as root: Postfix changes to users of its own")
     directory = fresh_work_directory(options.work)
     directory.chmod(0o755)
-    load = compile_load(directory)
+    tools = compile_tools(directory)
     pair = Pair("rsa")
     content = directory / "message"
     content.write_bytes(pair.message + b".\r\n")
-    work = Work(options.messages, 20, content=content)
-    users = [f"u{index}" for index in range(work.mailboxes)]
+    work = Work("mailauth", "", options.messages, 20, content=content)
     figures: list[Figures] = []
     for number in range(1, options.rounds + 1):
         for name, start in (
-            ("mta, checks off", lambda place: ours(place, users)),
-            ("mta, checks on", lambda place: checked(place, users, pair)),
-            ("Postfix", lambda place: postfix(place, users)),
-            ("Postfix with OpenDKIM", lambda place: with_opendkim(place, users, pair)),
+            ("mta, checks off", ours),
+            ("mta, checks on", lambda place, far: checked(place, far, pair)),
+            ("Postfix", postfix),
+            ("Postfix with OpenDKIM", lambda place, far: with_opendkim(place, far, pair)),
         ):
             place = directory / f"{number}-{len(figures)}"
-            with start(place) as running:
-                got = run(name, number, load, running.pid, running.port, DOMAIN, running.maildirs, work)
+            with sink(tools, directory / "taken") as far, start(place, far.port) as running:
+                got = run(name, number, tools, running, far, work)
             figures.append(got)
             print(
                 f"round {number}, {name:22}: {got.messages_per_second:6.0f} msgs/s, {got.cpu_ms:.2f} ms CPU", flush=True

@@ -6,15 +6,23 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mta
-from tests.bench.measure import Figures
+from tests.bench.backlog import Backlog
+from tests.bench.idle import Idle
+from tests.bench.measure import Figures, Work
+from tests.bench.servers import OWN_SETTINGS
 from tests.live.peers.process import program
 
+if TYPE_CHECKING:
+    from tests.bench.bench import Result
+
 ROOT = Path(__file__).resolve().parents[2]
+POSTFIX = "postfix"
 
 
 def file_system(path: Path) -> str:
@@ -43,56 +51,90 @@ def versions(work: Path) -> dict[str, str]:
     }
 
 
-def table(figures: Sequence[Figures], per_session: int) -> str:
-    """Tabulate one work in Markdown: the median of the rounds, lowest and highest beside it."""
-    rows = [
-        "| server | messages/s | × Postfix, same round | CPU ms/message | p50 ms | p99 ms |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    chosen = [each for each in figures if each.per_session == per_session]
-    postfix = {each.round: each.messages_per_second for each in chosen if each.server == "postfix"}
-    for server in dict.fromkeys(each.server for each in chosen):
-        mine = [each for each in chosen if each.server == server]
-        ratios = [each.messages_per_second / postfix[each.round] for each in mine if each.round in postfix]
-        cells = [
-            _spread(mine, lambda each: each.messages_per_second, 0),
-            _range(ratios, 2),
-            _spread(mine, lambda each: each.cpu_ms, 2),
-            _spread(mine, lambda each: each.p50_ms, 1),
-            _spread(mine, lambda each: each.p99_ms, 1),
-        ]
+Column = tuple[str, Callable[[Any], float | None], int]
+
+MAIL: tuple[Column, ...] = (
+    ("messages/s", lambda each: each.messages_per_second, 0),
+    ("CPU ms/message", lambda each: each.cpu_ms, 2),
+    ("p50 ms", lambda each: each.p50_ms, 1),
+    ("p99 ms", lambda each: each.p99_ms, 1),
+)
+LARGE: tuple[Column, ...] = (("MB/s", lambda each: each.megabytes_per_second, 0), *MAIL[1:])
+IDLE: tuple[Column, ...] = (
+    ("KiB a session", lambda each: each.kibibytes_each, 1),
+    ("opened/s", lambda each: each.opened_per_second, 0),
+    ("NOOP ms", lambda each: each.noop_ms, 1),
+)
+BACKLOG: tuple[Column, ...] = (
+    ("accepted/s", lambda each: each.accepted_per_second, 0),
+    ("MB", lambda each: each.megabytes, 0),
+    ("list s", lambda each: each.list_seconds, 2),
+    ("restart s", lambda each: each.restart_seconds, 2),
+)
+
+
+def table(results: Sequence[Result], columns: Sequence[Column]) -> str:
+    """Tabulate one work in Markdown: the median of the rounds, lowest and highest beside it.
+
+    The first column has beside it how many times Postfix's it was, in the same round.
+    """
+    names = [columns[0][0], "× Postfix, same round", *(name for name, _, _ in columns[1:])]
+    rows = [f"| server | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    pick = columns[0][1]
+    postfix = {each.round: pick(each) for each in results if each.server == POSTFIX}
+    for server in dict.fromkeys(each.server for each in results):
+        mine = [each for each in results if each.server == server]
+        cells = [_range([pick(each) for each in mine], digits) for _, pick, digits in columns]
+        ratios = [(pick(each) or 0) / (postfix[each.round] or 1) for each in mine if each.round in postfix]
+        cells.insert(1, _range(ratios, 2))
         rows.append(f"| {server} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def markdown(figures: Sequence[Figures], about: dict[str, str]) -> str:
+def markdown(works: Sequence[Work], results: Sequence[Result], about: dict[str, str]) -> str:
     """Write the page."""
-    rounds = len({each.round for each in figures})
-    load = statistics.median(each.load_cpu_ms for each in figures)
+    rounds = len({each.round for each in results})
     parts = [
         "# Benchmarks",
         "Written by `make bench`; how it measures stands in [testing.md](testing.md).",
-        "mx to Maildir: messages of 4 KiB, 20 sessions at once, 20 mailboxes, one recipient each, durable before the"
-        f" 250, logs and history on. {rounds} round(s), the servers in turn within each; the median, lowest to highest"
-        " in brackets. CPU is user and system time of all processes of the server.",
-    ]
-    for per_session in sorted({each.per_session for each in figures}):
-        plural = "s" if per_session > 1 else ""
-        parts += [f"## {per_session} message{plural} a session", table(figures, per_session)]
-    parts += [
-        f"The load generator takes {load:.2f} ms of CPU for each message, on the same processors.",
+        f"Each work on each server in turn, {rounds} round(s): the median, lowest to highest in brackets. 20 sessions"
+        " at once, 20 mailboxes, one recipient each, one command at a time; all of it durable before the 250, logs and"
+        " history on. CPU is user and system time of all processes of the server; the load generator runs on the same"
+        " processors. `mta` has one worker, `mta, workers` one for each core.",
+        *_sections(works, results),
         "## Measured with",
         "\n".join(f"* {name}: {value}" for name, value in about.items()),
+        f"Settings of ours that are not the default: `{OWN_SETTINGS}`. Postfix's stand in `tests/live/peers/postfix.py`"
+        " and `tests/bench/servers.py`.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _spread(figures: Sequence[Figures], pick: Callable[[Figures], float], digits: int) -> str:
-    return _range([pick(each) for each in figures], digits)
+def _sections(works: Sequence[Work], results: Sequence[Result]) -> Iterator[str]:
+    for work in works:
+        mine = [each for each in results if each.work == work.name]
+        if mine:
+            yield f"## {work.name}: {work.title}"
+            yield table(mine, LARGE if work.octets >= 1 << 20 else MAIL)
+    for name, title in (("W4", "sessions that do nothing"), ("W4tls", "the same under TLS")):
+        idle = [each for each in results if isinstance(each, Idle) and each.work == name]
+        if idle:
+            yield f"## {name}: {idle[0].sessions:,} {title}"
+            yield table(idle, IDLE)
+    backlog = [each for each in results if isinstance(each, Backlog)]
+    if backlog:
+        yield f"## W6: {backlog[0].messages:,} messages that cannot be delivered"
+        yield table(backlog, BACKLOG)
+        yield "The list is the first page of ours, and all of Postfix's."
+    history = [each for each in results if isinstance(each, Figures) and each.work == "H"]
+    if history:
+        yield "## What the history costs"
+        yield table(history, MAIL)
 
 
-def _range(values: Sequence[float], digits: int) -> str:
-    if not values:
+def _range(values: Sequence[float | None], digits: int) -> str:
+    found = [value for value in values if value is not None]
+    if not found:
         return "–"
-    middle, lowest, highest = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    middle, lowest, highest = (f"{value:.{digits}f}" for value in (statistics.median(found), min(found), max(found)))
     return f"{middle} [{lowest}–{highest}]"

@@ -81,7 +81,7 @@ class Postfix:
         self.directory, self.port, self.domain = directory, port, domain
         owner = pwd.getpwnam("postfix").pw_uid
         for name, mode in (("etc", 0o755), ("spool", 0o755), ("spool/pid", 0o755), ("mail", 0o755)):
-            (directory / name).mkdir(mode=mode, parents=True)
+            (directory / name).mkdir(mode=mode, parents=True, exist_ok=True)
         for name in MAIL_STATES.split():
             _owned(directory / "spool" / name, owner, 0o700)
         _owned(directory / "spool/maildrop", owner, 0o730)
