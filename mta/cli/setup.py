@@ -70,6 +70,10 @@ _TOML = """\
 certificate = "tls/certificate.pem"   # with the certificates that lead to a known authority
 key = "tls/key.pem"
 
+#[local]                              # sendmail, cron, PHP, and who gets root's mail (docs/local-mail.md)
+#socket = "/run/mta/submit.sock"
+#aliases = "/etc/aliases"
+
 #[limits]
 #message_size = "50M"
 
