@@ -66,7 +66,7 @@ def test_a_server_with_all_its_records(server: Daemon) -> None:
     status, found = check(server, "--outgoing", "far.example")
     assert status >= 1
     assert graver(found) == [f"the certificate is not one for {HOST}", "the certificate is self-signed"]
-    assert {each["check"] for each in found} <= {"certificate", "clock", "disk", "outgoing"}
+    assert {each["check"] for each in found} <= {"certificate", "clock", "disk", "local", "outgoing"}
 
 
 def test_its_ports_are_those_of_the_running_daemon(server: Daemon) -> None:
