@@ -3,6 +3,10 @@
 It is sent as a mail program would, by SMTP, to a listener that the configuration names, on this machine; then its
 events are followed in the history until every recipient has had its first outcome. The certificate is not checked: it
 is that of the server itself, for a name that is seldom the one of loopback; `mta check` judges it.
+
+Exit status: 0 delivered to everybody; 66 the service does not run; 69 refused or failed for somebody, or nobody
+listens; 75 somebody's copy waits, is held, or had no outcome in time; 77 the login was refused; 78 the configuration
+cannot be used.
 """
 
 from __future__ import annotations
@@ -46,9 +50,6 @@ _EPILOG = """\b
 Examples:
   mta send --from carol@example.net --to bob@example.org
   mta send --login alice@example.org --to someone@example.net --password-file pw
-\b
-Exit status: 0 delivered to everybody; 69 refused or failed for somebody; 75 somebody's copy
-waits, is held, or had no outcome in time; 77 the login was refused.
 """
 
 
@@ -96,7 +97,11 @@ def send(
     via: str | None,
     timeout: float,
 ) -> None:
-    """Send a test message through the running server, and follow what becomes of it."""
+    """Send a test message through the running server, and follow what becomes of it.
+
+    It ends with 0 where everybody has it, with 69 where it was refused or failed for somebody, with 75 where it waits,
+    is held or had no outcome in time, and with 77 where the login was refused.
+    """
     if sender is None and login is None:
         raise click.UsageError("--from or --login: somebody has to send it")
     sender = login if sender is None else sender
