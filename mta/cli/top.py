@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -97,8 +98,10 @@ def _keys() -> Iterator[Callable[[float], bool]]:
     def pressed(seconds: float) -> bool:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if select.select([sys.stdin], [], [], left)[0] and sys.stdin.read(1) in ("q", "Q", "\x03", ""):
-                return True
+            if select.select([sys.stdin], [], [], left)[0]:
+                keys = os.read(sys.stdin.fileno(), 64)  # not by way of Python: select knows nothing of its buffer
+                if not keys or b"q" in keys.lower():
+                    return True
         return False
 
     try:
