@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import click
 
 from mta.cli.daemon import EX_CANTCREAT, EX_NOINPUT, fail
 
+_GROUP = "mta"
+"""The group of the server, where a package has made it."""
 _TITLES = {
     "taken": "Taken",
     "differs": "Taken, but not the same here",
@@ -65,7 +70,7 @@ def postfix(config_dir: Path, output: Path | None, dry_run: bool, as_json: bool)
                 click.echo(f"  {_shown(str(note))}")
     if output is not None and not dry_run:
         try:
-            write(outcome, output)
+            write(outcome, output, _servers_group())
         except OSError as error:
             fail(f"cannot write {error.filename}: {error.strerror}", EX_CANTCREAT)
     if as_json:
@@ -81,6 +86,13 @@ def postfix(config_dir: Path, output: Path | None, dry_run: bool, as_json: bool)
         return
     click.echo(f"\nWritten to {output}: {', '.join(sorted(outcome.files))}.")
     click.echo(f"What is next:\n  mta check --config {output}/mta.toml")
+
+
+def _servers_group() -> int:
+    """The group that the server reads its files by; -1 where there is none, or where it may not be given to."""
+    with contextlib.suppress(KeyError):
+        return grp.getgrnam(_GROUP).gr_gid if os.geteuid() == 0 else -1
+    return -1
 
 
 def _shown(text: str) -> str:

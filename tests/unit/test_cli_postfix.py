@@ -169,7 +169,7 @@ def test_settings_are_taken(tmp_path: Path) -> None:
     assert (host.host, host.port, host.tls, host.login, host.password) == (
         "smtp.relay.example", 587, TlsLevel.MUST, "user", "pass:word",
     )  # fmt: skip
-    assert (tmp_path / "etc/relay-password").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "etc/relay-password").stat().st_mode & 0o777 == 0o640
     assert [(route.domain, route.host, route.port) for route in settings.relay.routes] == [
         ("partner.example", "mx.partner.example", 2525)
     ]

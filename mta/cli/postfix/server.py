@@ -167,7 +167,7 @@ class Server:
             user, _, password = login.partition(":")
             self._set("relay.smart_host", "login", user)
             self._set("relay.smart_host", "password_file", PASSWORD_FILE)
-            outcome.files[PASSWORD_FILE] = NewFile(password + "\n", 0o600)
+            outcome.files[PASSWORD_FILE] = NewFile(password + "\n", 0o640)
             if _TLS_LEVELS.get(level) != "must":
                 self._set("relay.smart_host", "tls", "must")
                 outcome.differ("smtp_tls_security_level", "the password needs TLS with a certificate: tls is must")

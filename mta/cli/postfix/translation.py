@@ -128,11 +128,13 @@ def _commented(text: str, number: int) -> str:
     return "\n".join(lines)
 
 
-def write(outcome: Outcome, directory: Path) -> None:
-    """Write the files below `directory`; one that is there is an error. Raises OSError."""
+def write(outcome: Outcome, directory: Path, group: int = -1) -> None:
+    """Write the files below `directory`, for a group to read; one that is there is an error. Raises OSError."""
     for name, new in outcome.files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, new.mode)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, new.mode)  # whatever the umask
+            os.fchown(descriptor, -1, group)
             file.write(new.text.encode("utf-8", "surrogateescape"))
