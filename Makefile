@@ -13,12 +13,13 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
 
 .DELETE_ON_ERROR:
-.PHONY: help run test bench bench-mailauth interop man dist deb clean
+.PHONY: help run test bench bench-check bench-mailauth interop man dist deb clean
 
 help:
 	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
 	@echo 'make test    run all tests (TESTS=tests/unit for a part)'
 	@echo 'make bench   measure messages per second beside the installed Postfix; see docs/testing.md'
+	@echo 'make bench-check   count what the core does for a message, and compare'
 	@echo 'make bench-mailauth   measure what signatures and checks cost'
 	@echo 'make interop verify what others sign, and have them verify what we do; see docs/mailauth-interop.md'
 	@echo 'make man     make the manual pages in build/man: man -l build/man/mta.1'
@@ -37,6 +38,9 @@ test: $(VENV)/tested
 
 bench: $(VENV)/tested
 	@$(BIN)/python -m tests.bench.bench $(BENCH)
+
+bench-check: $(VENV)/tested
+	@$(BIN)/python -m tests.bench.counts $(BENCH)
 
 bench-mailauth: $(VENV)/tested
 	@$(BIN)/python -m tests.bench.mailauth $(BENCH)
