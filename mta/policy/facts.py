@@ -116,4 +116,5 @@ class Facts:
     reply: str = ""
     """After an attempt: the remote reply, or the reason."""
     rehearsal: bool = False
-    """Whether somebody only asks what would be: nothing may be counted or remembered."""
+    """Whether somebody only asks what would be: nothing may be counted or remembered, but in a copy that ends with the
+    session (`mta.policy.rehearsal`)."""

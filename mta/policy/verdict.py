@@ -16,7 +16,7 @@ verdict            decides                             what comes of it
 `File`             nothing                             copies for mailboxes of ours go into this folder
 =================  ==================================  ================================================================
 
-A policy without an opinion answers None.
+A policy without an opinion answers None; in a rehearsal it may say why with `NoOpinion`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
-"""`mta explain`: what docs/explain.md shows is what the command prints, and an operator's mistakes are told."""
+"""`mta explain`: what docs/explain.md shows is what the command prints, and an operator's mistakes are told.
+
+``python -m tests.unit.test_cli_explain`` writes the examples of the page anew.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,8 @@ from mta.cli import explain as command
 from mta.cli import main
 from tests.doubles.rehearsal import USERS, World, directory
 
-PAGE = (Path(__file__).parents[2] / "docs/explain.md").read_text()
+FILE = Path(__file__).parents[2] / "docs/explain.md"
+PAGE = FILE.read_text()
 TOML = """\
 hostname = "mx.example.org"
 state = "{root}/state"
@@ -47,9 +52,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    """A worker with the files that the page shows."""
+@contextmanager
+def shown() -> Iterator[World]:
+    """A worker with the files that the page shows, asked by the command."""
     with pytest.MonkeyPatch.context() as monkeypatch, directory() as root:
         (toml,), (aliases,) = blocks("toml"), blocks("aliases")
         domains = {"example.org": {"users": USERS, "aliases": aliases}}
@@ -61,6 +66,13 @@ def world() -> Iterator[World]:
         monkeypatch.setattr(command, "ask_daemon", ask)
         yield world
         world.stop()
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """See `shown`."""
+    with shown() as world:
+        yield world
 
 
 def run(world: World, line: str) -> str:
@@ -109,3 +121,18 @@ def test_what_peers_write_moves_no_cursor(world: World) -> None:
     """A letter is printed as harmless text."""
     out = run(world, "mta explain --from 'a@ex\u202eample.net' --to alice@example.org")
     assert "\u202e" not in out
+
+
+def write_page() -> None:
+    """Write the examples anew."""
+    with shown() as world:
+
+        def printed(found: re.Match[str]) -> str:
+            line = found[1].partition("\n")[0]
+            return f"```console\n{line}\n{run(world, line.removeprefix('$ '))}```"
+
+        FILE.write_text(re.sub(r"```console\n(.*?)```", printed, PAGE, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    write_page()

@@ -34,6 +34,7 @@ nameservers = ["127.0.0.1"]
 extensions = ["exe"]
 action = "reject"
 """
+ALIASES = "postmaster: alice\nteam: alice, bob\nall: team, x@example.net\n"
 LETTER: dict[str, Any] = {
     "service": "mx",
     "address": "192.0.2.7",
@@ -58,7 +59,7 @@ WHY = Reason("because", "here")
 def world() -> Iterator[World]:
     """A worker with two policies."""
     with pytest.MonkeyPatch.context() as monkeypatch, directory() as root:
-        domains = {"example.test": {"users": USERS, "aliases": "postmaster: alice\n"}}
+        domains = {"example.test": {"users": USERS, "aliases": ALIASES}}
         world = World(root, monkeypatch, TOML.format(root=root), domains, "", [], {})
         yield world
         world.stop()
@@ -152,6 +153,22 @@ def test_lines_of_the_file(world: World) -> None:
     assert lines.at("[dns] nameservers") == f"{file}:{key}"
     assert lines.at("users:7", "greylist") == "users:7"
     assert Lines("/nowhere").at("[dns] nameservers") == ""
+
+
+def test_an_alias_is_a_tree(world: World) -> None:
+    """Each address stands below the one that leads to it, with the line that says so; a subaddress leads likewise."""
+    step = world.explain(**{**LETTER, "recipients": ["all+x@example.test"]})["steps"][-1]
+    base = f"{world.root}/etc/domains/example.test"
+
+    def shown(tree: dict[str, Any]) -> list[Any]:
+        return [tree["name"], tree["source"].removeprefix(base), *map(shown, tree["below"])]
+
+    assert shown(step["tree"]) == [
+        "all@example.test",
+        "/aliases:3",
+        ["team@example.test", "/aliases:2", ["alice@example.test", "/users:1"], ["bob@example.test", "/users:2"]],
+        ["x@example.net", "/aliases:3"],
+    ]
 
 
 # The chain
