@@ -205,14 +205,40 @@ def test_spf_in_other_words_is_right() -> None:
     assert site.look() == []
 
 
-def test_spf_that_forgets_an_address() -> None:
-    """The address that does not pass is named, with the term that would let it."""
+@pytest.mark.parametrize(
+    ("record", "who", "mended"),
+    [
+        ("v=spf1 ip4:198.51.100.7 -all", "2001:db8::7", "v=spf1 ip6:2001:db8::7 ip4:198.51.100.7 -all"),
+        ("v=spf1 -all", "198.51.100.7, 2001:db8::7", "v=spf1 ip4:198.51.100.7 ip6:2001:db8::7 -all"),
+        ("v=spf1", "198.51.100.7, 2001:db8::7", "v=spf1 ip4:198.51.100.7 ip6:2001:db8::7"),
+    ],
+)
+def test_spf_that_forgets_addresses(record: str, who: str, mended: str) -> None:
+    """Those that do not pass are named, with the record that lets them; who publishes it has nothing left to mend."""
     site = Site()
-    site.change("example.org", "TXT", '"v=spf1 ip4:198.51.100.7 -all"')
+    site.change("example.org", "TXT", f'"{record}"')
     finding = site.one()
     assert finding.severity is Severity.ERROR
-    assert finding.what == "mail of example.org from 2001:db8::7 does not pass SPF: fail"
-    assert finding.mend.startswith("put ip6:2001:db8::7 or mx before the end")
+    assert finding.what == f"mail of example.org from {who} does not pass SPF"
+    assert f'example.org. IN TXT "{mended}"' in finding.mend
+    site.mend(finding)
+    assert site.look() == []
+
+
+def test_spf_with_a_mistake() -> None:
+    """A misspelt mechanism makes all of it useless: one error, whatever the addresses."""
+    site = Site()
+    site.change("example.org", "TXT", '"v=spf1 ipv4:198.51.100.7 mx -all"')
+    finding = site.one()
+    assert (finding.severity, finding.what) == (Severity.ERROR, "the SPF record of example.org has a mistake")
+
+
+def test_spf_that_nobody_can_evaluate() -> None:
+    """A name server that does not answer for an include is a warning for each address."""
+    site = Site()
+    site.change("example.org", "TXT", '"v=spf1 include:other.example -all"')
+    site.zone.add("other.example", "TXT", "!SERVFAIL")
+    assert [finding.severity for finding in site.look()] == [Severity.WARNING] * 2
 
 
 def test_two_spf_records() -> None:

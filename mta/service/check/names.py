@@ -9,10 +9,11 @@ Names that stand in no public DNS (RFC 2606, RFC 6761, RFC 6762) are not looked 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mta.dns.answer import Answer, Failure, Found, Mx, NoSuchName, RecordType
 from mta.dns.resolver import Resolver
+from mta.mail.reason import Reason
 from mta.mailauth.dkim_published import Published, judge
 from mta.mailauth.dmarc_record import read_dmarc_record
 from mta.mailauth.iprev import reverse
@@ -20,7 +21,15 @@ from mta.mailauth.result import SpfResult
 from mta.mailauth.spf_check import DEFAULT, Client, Evaluation
 from mta.mailauth.spf_record import is_record
 from mta.service.check.finding import Finding, command, error, note, some, warning
-from mta.service.published import Address, PublishedRecord, Purpose, domain_records, host_records, reverse_records
+from mta.service.published import (
+    Address,
+    PublishedRecord,
+    Purpose,
+    domain_records,
+    host_records,
+    reverse_records,
+    zone_text,
+)
 from mta.settings.directory import Domain
 from mta.settings.dkim import KeyState
 from mta.settings.sections import Settings
@@ -48,7 +57,7 @@ async def check_resolver(resolver: Resolver, servers: Sequence[Endpoint]) -> lis
     """See whether the name servers answer, and whether they validate."""
     shown = ", ".join(map(str, servers))
     known = await resolver.query(_KNOWN, RecordType.A)
-    mend = "see /etc/resolv.conf or [dns] nameservers; a resolver on this machine is best: unbound"
+    mend = "see /etc/resolv.conf or [dns] nameservers; a resolver on this machine is best, such as unbound"
     if isinstance(known, Failure):
         return [error(RESOLVER, f"{shown} resolves no names", f"{known.text}; mail cannot leave", shown, mend)]
     if not isinstance(known, Found):
@@ -57,7 +66,15 @@ async def check_resolver(resolver: Resolver, servers: Sequence[Endpoint]) -> lis
     broken = await resolver.query(_BROKEN, RecordType.A)
     if isinstance(broken, Found):
         why = f"{_BROKEN}, whose signature is wrong, is resolved; forged answers would be believed"
-        return [note(RESOLVER, f"{shown} does not validate DNSSEC", why, shown, "run one that does here: unbound")]
+        return [
+            note(
+                RESOLVER,
+                f"{shown} does not validate DNSSEC",
+                why,
+                shown,
+                "run a resolver that does on this machine, such as unbound",
+            )
+        ]
     return []
 
 
@@ -251,22 +268,32 @@ async def _spf(
     if _names_mx(present[0]) and not isinstance(await resolver.query(domain, RecordType.MX), Found):
         return []  # that there is none is told already
     found = []
+    refused: dict[Address, Reason] = {}
     for address in addresses:
         client = Client(address, "postmaster", domain, hostname)
         checked = await Evaluation(resolver, client, DEFAULT, {"r": hostname, "t": "0"}).check_host(domain)
-        shown = present[0].decode("ascii", "replace")
-        if checked.result is SpfResult.PASS:
-            continue
         if checked.result is SpfResult.TEMPERROR:
             what = f"nobody knows whether {address} may send mail of {domain} (SPF)"
             found.append(warning(NAMES, what, checked.reason.text, checked.reason.source, "try again"))
-            continue
-        term = f"{'ip4' if address.version == 4 else 'ip6'}:{address}"
-        what = f"mail of {domain} from {address} does not pass SPF: {checked.result.value}"
-        why = f"{checked.reason.text} (the record is {shown})"
-        mend = f"put {term} or mx before the end of the record, such as\n{record.zone_text}"
-        found.append(error(NAMES, what, why, checked.reason.source, mend))
+        elif checked.result is SpfResult.PERMERROR:
+            what, mend = f"the SPF record of {domain} has a mistake", f"mend it, such as\n{record.zone_text}"
+            return [error(NAMES, what, checked.reason.text, checked.reason.source, mend)]
+        elif checked.result is not SpfResult.PASS:
+            refused[address] = checked.reason
+    if refused:
+        found.append(_spf_refuses(domain, present[0].decode("ascii", "replace"), refused))
     return found
+
+
+def _spf_refuses(domain: str, record: str, refused: Mapping[Address, Reason]) -> Finding:
+    """Tell of addresses that may not send; what mends it is the record as it is, with them before all else."""
+    version, _, rest = record.partition(" ")
+    terms = [f"{'ip4' if address.version == 4 else 'ip6'}:{address}" for address in refused]
+    reason = next(iter(refused.values()))
+    what = f"mail of {domain} from {', '.join(map(str, refused))} does not pass SPF"
+    why = f"{reason.text} (the record is {record})"
+    mend = f"make the record\n{zone_text(domain, ' '.join([version, *terms, rest]).rstrip())}"
+    return error(NAMES, what, why, reason.source, mend)
 
 
 def _names_mx(record: bytes) -> bool:
