@@ -25,9 +25,16 @@ from mta.settings.units import parse_seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SPARE = 20
+"""Destinations asked for beyond those shown: what is large among the mail of all workers may be less so at each."""
 _IDS_TOGETHER = 1000
 """Queue ids in one request; one may have 64 KiB."""
 
+_BAR_FROM = 1000
+"""Messages from which a bar shows how far it is."""
+
+_OF = {"retry": "waiting", "release": "held"}
+"""What is meant where no state is named."""
 _DONE = {
     "retry": "due now",
     "hold": "held: mta queue release lets them go",
@@ -120,7 +127,7 @@ def summary(config: Path, destinations: int, as_json: bool) -> None:
 
 def _sum_up(config: Path, destinations: int, as_json: bool) -> None:
     with desk(config) as asked:
-        answer = asked.ask("queue-summary", destinations=destinations)
+        answer = asked.ask("queue-summary", destinations=min(1000, destinations + _SPARE))
         ordered = sorted(answer["largest"].items(), key=lambda item: (-item[1]["recipients"], item[0]))
         answer["largest"] = dict(ordered[:destinations])
         if not as_json:
@@ -263,26 +270,11 @@ def _carry_out(config: Path, act: str, options: dict[str, Any]) -> None:
     wanted = _wanted(options)
     # what comes while this runs is not meant
     wanted.setdefault("accepted_until", time.time())
+    if not queue_ids and act in _OF:
+        wanted.setdefault("state", _OF[act])
     with desk(config) as asked:
-        done = dict.fromkeys(("acted", "recipients", "busy", "failed"), 0)
-        errors: list[str] = []
-        known: set[str] = set()
         total = len(queue_ids) or _counted(asked, wanted, act, yes)
-        hidden = total < 1000 or not sys.stderr.isatty()
-        bar = click.progressbar(length=total, label=act, file=sys.stderr, hidden=hidden)
-        with bar:
-            for request in _requests(wanted, queue_ids):
-                after = ""
-                while True:
-                    answer = asked.ask("queue-act", act=act, reason=reason, after=after, **request)
-                    for key in done:
-                        done[key] += answer[key]
-                    errors += answer["errors"]
-                    known.update(answer["known"])
-                    bar.update(answer["found"])
-                    after = end_of(answer)
-                    if not after:
-                        break
+        done, errors, known = _ask_all(asked, act, reason, _requests(wanted, queue_ids), total)
         _tell(asked, act, done, as_json)
     unknown = [] if filtered else [queue_id for queue_id in queue_ids if queue_id not in known]
     for queue_id in unknown:
@@ -291,6 +283,29 @@ def _carry_out(config: Path, act: str, options: dict[str, Any]) -> None:
         fail(f"{text.amount(done['failed'], 'recipient')} could not be changed: {errors[0]}", EX_TEMPFAIL)
     if unknown:
         sys.exit(EX_DATAERR)
+
+
+def _ask_all(
+    asked: Desk, act: str, reason: str, requests: Iterator[dict[str, Any]], total: int
+) -> tuple[dict[str, int], list[str], set[str]]:
+    """Have an act done, request by request; returns the numbers, the errors, and the ids that were found."""
+    done = dict.fromkeys(("acted", "recipients", "busy", "failed"), 0)
+    errors: list[str] = []
+    known: set[str] = set()
+    hidden = total < _BAR_FROM or not sys.stderr.isatty()
+    with click.progressbar(length=total, label=act, file=sys.stderr, hidden=hidden) as bar:
+        for request in requests:
+            after, more = "", True
+            while more:
+                answer = asked.ask("queue-act", act=act, reason=reason, after=after, **request)
+                for key in done:
+                    done[key] += answer[key]
+                errors += answer["errors"]
+                known.update(answer["known"])
+                bar.update(answer["found"])
+                after = end_of(answer)
+                more = bool(after)
+    return done, errors, known
 
 
 def _requests(wanted: Mapping[str, Any], queue_ids: tuple[str, ...]) -> Iterator[dict[str, Any]]:
