@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mta.mail.reason import Reason
+from mta.mail.tlsinfo import TlsInfo
 from mta.observe import metric
 from mta.observe.counters import Counters
 from mta.observe.event import Kind, Level
@@ -14,6 +15,10 @@ from mta.observe.journal import Journal
 from mta.observe.metric import Metric
 from mta.observe.recent import KEPT, Recent
 from mta.observe.tally import Tally, labels_of
+from mta.relay.remote_outcome import Way, outcome_of
+from mta.smtp.client import Stage
+from mta.smtp.exchange import RecipientResult
+from mta.smtp.reply_reader import ServerReply
 
 
 class Counting:
@@ -85,11 +90,12 @@ def test_handshakes_that_fail_count_by_direction(counting: Counting) -> None:
 
 def test_a_delivery_counts_with_its_way_reply_and_time(counting: Counting) -> None:
     """What another server took counts by outcome, reply code, version of TLS and the time it took."""
-    reason = Reason("taken, over TLSv1.2 ECDHE-RSA-AES128-GCM-SHA256", "mx.example.net [192.0.2.1]:25 said: 250 ok")
-    remote = "mx.example.net [192.0.2.1]:25"
-    counting.note(Kind.RECIPIENT_DELIVERED, reason, remote=remote, reply="250 2.0.0 ok", delay=0.3)
-    clear = Reason("taken, in clear text (no STARTTLS offered)", remote)
-    counting.note(Kind.RECIPIENT_DELIVERED, clear, remote=remote, reply="250 ok", delay=0.3)
+    tls = TlsInfo("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256", 128)
+    taken = RecipientResult(Stage.CONTENT, ServerReply(250, (b"2.0.0 ok, over TLSv1.3",)))
+    for protection in (f"over {tls}", "in clear text (no STARTTLS offered)"):
+        outcome = outcome_of(taken, Way("mx.example.net [192.0.2.1]:25", protection))
+        told = {"remote": outcome.remote, "reply": outcome.reply}
+        counting.note(Kind.RECIPIENT_DELIVERED, outcome.reason, **told, delay=0.3)
     counting.note(Kind.RECIPIENT_DELIVERED, Reason("in the Maildir of bob"), delay=1)
     assert counting.of(metric.DELIVERIES) == {("delivered",): 3}
     assert counting.of(metric.DELIVERY_TLS) == {("TLSv1.2",): 1, ("none",): 1}
