@@ -100,7 +100,9 @@ def key_value(event: Event) -> str:
     if event.session:
         head += f" session={event.session}"
     for key, value in event.fields.items():
-        head += f" {key}={_value(value, key)}"
+        # most values are plain words: no call for these
+        plain = isinstance(value, str) and _PLAIN.fullmatch(value)
+        head += f" {key}={value if plain else _value(value, key)}"
     if event.reason is not None:
         head += f" reason={_text(event.reason.text)}"
         if event.reason.source:

@@ -158,6 +158,8 @@ class Transaction:
 
     def hear(self, ruling: Ruling, besides: type[Verdict] | None = None) -> None:
         """Keep what policies say of the message; what was done already is left out."""
+        if not ruling.said:
+            return
         self.tags |= ruling.tags
         self.said += [each.verdict for each in ruling.said if besides is None or not isinstance(each.verdict, besides)]
 
