@@ -59,6 +59,16 @@ def test_the_service_is_hardened_as_far_as_it_says() -> None:
     assert f"says {level} (" in (UNITS / "mta.service").read_text()
 
 
+def test_what_settings_may_ask_for_is_not_forbidden() -> None:
+    """Maildirs may have set-group-ID, keys may be rotated, sendmail's socket may be made: docs/ recommends each."""
+    service = Unit("mta.service")["Service"]
+    assert service.get("RestrictSUIDSGID", "no") == "no"
+    assert {"-/etc/mta/domains", "-/var/mail/mta"} <= set(service["ReadWritePaths"].split())
+    assert (service["RuntimeDirectory"], service["StateDirectory"]) == ("mta", "mta")
+    assert "PrivateUsers" not in service
+    assert {"fchown", "chown"} <= set(allowed_calls(Unit("mta.service")))
+
+
 def test_the_sockets_have_the_names_and_ports_that_the_settings_know() -> None:
     """25, 587 and 465 come under the names that mta.toml has, for IPv4 and IPv6, and belong to the service."""
     units = [Unit(path.name) for path in UNITS.glob("*.socket")]
