@@ -145,6 +145,7 @@ def _restore_etc(backup: Backup, config: Path) -> bool:
     if config.exists() or (etc.exists() and any(etc.iterdir())):
         return False
     manifest = backup.manifest
+    _make_parents(str(etc))
     for member in manifest.directories:
         _make_directory(os.path.normpath(etc / member.path.removeprefix("etc").lstrip("/")))
     for member, file in backup.files():
@@ -206,6 +207,7 @@ def _restore_history(backup: Backup, state: str) -> bool:
 
 def _make_state(state: str, manifest: Manifest) -> None:
     if not os.path.isdir(state):
+        _make_parents(os.path.abspath(state))
         os.makedirs(state, mode=0o700)
         if os.geteuid() == 0:
             os.chown(state, user_number(manifest.state_owner), group_number(manifest.state_group))
@@ -213,6 +215,15 @@ def _make_state(state: str, manifest: Manifest) -> None:
 
 def _make_directory(path: str) -> None:
     os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def _make_parents(path: str) -> None:
+    """Make what is missing above a directory, so that the server's user gets to it."""
+    before = os.umask(0o022)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    finally:
+        os.umask(before)
 
 
 def _write(file: IO[bytes], name: str) -> None:

@@ -87,6 +87,8 @@ def test_all_of_a_backup_is_restored_and_held(form: Server) -> None:
         new = form.root / "new/etc" / old.relative_to(form.root / "old/etc")
         assert (old.stat().st_mode, old.is_dir()) == (new.stat().st_mode, new.is_dir())
         assert old.is_dir() or old.read_bytes() == new.read_bytes()
+    assert (form.root / "new").stat().st_mode & 0o777 == 0o755
+    assert (form.root / "new/var").stat().st_mode & 0o777 == 0o700
     assert "3 recipients ARE HELD NOW" in done.output
     assert "1 recipient had been held before" in done.output
 
