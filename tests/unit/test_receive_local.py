@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mta.board.alone import OwnTable
 from mta.observe.event import Kind
+from mta.policy.caps import Caps, CapsMemory
 from mta.receive.local import Local, user_name
+from mta.settings.caps import CapsSettings, UserCaps
 from tests.doubles.reception import TOML, Post, Talk, etc
+from tests.doubles.sync import inline
 
 LOCAL = """
 [local]
@@ -159,6 +163,19 @@ def test_rights_are_those_of_now(post: Post) -> None:
     post.settings = replace(post.settings, local=replace(post.settings.local, senders=senders))
     assert session.codes(b"RSET\r\n") == ["250 2.0.0"]
     assert submit(session, "shop@example.net") == TAKEN
+
+
+def test_a_user_has_a_cap_and_root_has_none(post: Post, tmp_path: Path) -> None:
+    """What a user of this machine may send in a day is bounded, by [smtpd.caps] or its own number; root is not."""
+    memory = CapsMemory(str(tmp_path), 0, post.clock, inline, post.journal)
+    memory.start()
+    counts = memory.counts, memory.correspondents
+    post.reception.caps = Caps(lambda: CapsSettings(messages=1), *counts, post.clock, post.journal, OwnTable())
+    post.settings = replace(post.settings, local=replace(post.settings.local, caps={"carol": UserCaps(messages=2)}))
+    for uid, sender, most in ((1000, "alice", 1), (1001, "carol", 2), (0, "root", 3)):
+        session = talk(post, uid)
+        taken = [submit(session, f"{sender}@mx.example.test")[1] for _ in range(3)]
+        assert taken == ["250 2.1.5"] * most + ["450 4.7.1"] * (3 - most)
 
 
 def test_a_uid_without_a_name_is_its_number() -> None:
