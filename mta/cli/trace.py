@@ -158,7 +158,7 @@ class View:
                     break
                 unit = units[event.queue_id, session] = Unit(event.queue_id, session)
             unit.hits.append(event)
-        return list(units.values())
+        return [unit for unit in units.values() if unit.queue_id or unit.session not in told or _says_more(unit)]
 
     def story(self, queue_id: str) -> Story:
         """A message."""
@@ -305,6 +305,11 @@ def mentioned(event: Event) -> Iterator[str]:
     for value in event.fields.values():
         if isinstance(value, str):
             yield from map(key, [value, *value.split(" ")] if len(value) < 1000 else [value])
+
+
+def _says_more(unit: Unit) -> bool:
+    """Whether a session has more to say than its messages, which have lines: a refusal beside theirs."""
+    return any(event.kind in REFUSALS for event in unit.hits)
 
 
 def _brought_mail_alone(event: Event) -> bool:

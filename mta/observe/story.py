@@ -250,7 +250,7 @@ def _why(state: State, event: Event, zone: tzinfo | None) -> str:
     reason = ""
     if event.reason is not None:
         said = " said: " in event.reason.source  # the words of a host say more than where they came
-        reason = f": {event.reason.source if said else event.reason.text}"
+        reason = f": {event.reason.source if said else event.reason.text.removeprefix('held: ')}"
     if state is State.WAITS:
         return f", {tell_next_attempt(event, zone)}{reason}"
     if state is State.REFUSED:

@@ -321,7 +321,7 @@ def _message_accepted(read: _Read) -> _Words:
 def _message_checked(read: _Read) -> _Words:
     names = ("iprev", "helo", "spf", "dkim", "dmarc", "arc", "notes")
     below = tuple(f"{name}: {read[name]}" for name in names if read[name])
-    return f"whose mail it is was checked, which says {read['disposition']}{read.why}", below
+    return f"checked whose mail it is, result {read['disposition']}{read.why}", below
 
 
 def _dmarc_row(read: _Read) -> _Words:
@@ -384,25 +384,21 @@ def _recipient_ended(read: _Read) -> _Words:
     return f"ended for {read['recipient']}, and nobody is told{read.why}"
 
 
-def _message_released(read: _Read) -> _Words:
-    return f"released{read.operator} for {count(read.number('recipients'), 'recipient')}{read.why}"
+def _by_operator(otherwise: str) -> Callable[[_Read], _Words]:
+    """What the operator does with a message; the reason says who did what."""
 
+    def told(read: _Read) -> _Words:
+        reason = read.event.reason
+        return f"{reason.text if reason else otherwise}, {count(read.number('recipients'), 'recipient')}"
 
-def _message_retried(read: _Read) -> _Words:
-    return f"to be tried now for {count(read.number('recipients'), 'recipient')}{read.operator}{read.why}"
-
-
-def _message_bounced(read: _Read) -> _Words:
-    return f"returned to its sender{read.operator} for {count(read.number('recipients'), 'recipient')}{read.why}"
-
-
-def _message_deleted(read: _Read) -> _Words:
-    return f"deleted{read.operator} for {count(read.number('recipients'), 'recipient')}{read.why}"
+    return told
 
 
 def _message_held(read: _Read) -> _Words:
+    if read["operator"]:
+        return _by_operator("held")(read)
     recipient = f" for {read['recipient']}" if read["recipient"] else ""
-    return f"held{recipient}{read.operator} until it is released{read.why}"
+    return f"held{recipient} until it is released{read.why}"
 
 
 def _route_found(read: _Read) -> _Words:
@@ -517,10 +513,10 @@ _WORDS: Mapping[Kind, Callable[[_Read], _Words]] = {
     Kind.RECIPIENT_DEFERRED: _recipient_deferred,
     Kind.RECIPIENT_FAILED: _recipient_failed,
     Kind.RECIPIENT_ENDED: _recipient_ended,
-    Kind.MESSAGE_RELEASED: _message_released,
-    Kind.MESSAGE_RETRIED: _message_retried,
-    Kind.MESSAGE_BOUNCED: _message_bounced,
-    Kind.MESSAGE_DELETED: _message_deleted,
+    Kind.MESSAGE_RELEASED: _by_operator("released"),
+    Kind.MESSAGE_RETRIED: _by_operator("to be tried now"),
+    Kind.MESSAGE_BOUNCED: _by_operator("returned to its sender"),
+    Kind.MESSAGE_DELETED: _by_operator("deleted"),
     Kind.MESSAGE_HELD: _message_held,
     Kind.ROUTE_FOUND: _route_found,
     Kind.REPORT_QUEUED: _report_queued,

@@ -181,6 +181,15 @@ def test_a_report_is_told_behind_its_message(server: Server) -> None:
     ]
 
 
+def test_a_session_whose_only_refusal_is_of_its_message_has_no_line_of_its_own(server: Server) -> None:
+    """A message that is refused at its end has an id, and tells all."""
+    session, queue_id = server.ids.new(server.wall), server.ids.new(server.wall)
+    told = {"address": "192.0.2.1", "session": session}
+    server.happen(Kind.MESSAGE_REFUSED, OURS, queue_id=queue_id, sender="a@x", recipients="b@x", reply="550 no", **told)
+    server.happen(Kind.SESSION_CLOSED, accepted=0, refused=1, seconds=1.0, **told)
+    assert listed(server, "192.0.2.1") == [queue_id]
+
+
 def test_a_session_that_has_not_ended_says_so(server: Server) -> None:
     """Who hangs in the middle of something is found by its address while it does."""
     session = server.ids.new(server.wall)

@@ -77,6 +77,8 @@ def test_why_it_waits_stands_in_one_line() -> None:
 
 def test_what_the_operator_does_changes_the_state() -> None:
     """Held mail is released and deleted; what has been delivered stays so."""
+    why = replace(accepted(held=True, copies=1), reason=Reason("held: a rule", "etc/x:1"))
+    assert story(why).outcome() == "held: a rule"
     made = story(accepted(held=True))
     assert made.outcome() == "2 held"
     made.add(event(Kind.MESSAGE_RELEASED))

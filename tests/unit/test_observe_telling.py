@@ -89,12 +89,27 @@ TOLD = [
     ),
     (
         event(Kind.MESSAGE_CHECKED, WHY, disposition="accept", spf="pass example.net", dkim="none"),
-        "whose mail it is was checked, which says accept: the reason",
+        "checked whose mail it is, result accept: the reason",
         ("spf: pass example.net", "dkim: none"),
     ),
     (
         event(Kind.POLICY_SAID, WHY, policy="spam", stage="headers", verdict="Tag", what="junk"),
         "policy spam at headers says Tag junk: the reason",
+        (),
+    ),
+    (
+        event(Kind.MESSAGE_RELEASED, Reason("released by root", "mta queue release"), recipients=2, operator="root"),
+        "released by root, 2 recipients",
+        (),
+    ),
+    (
+        event(Kind.MESSAGE_HELD, Reason("held by root", "mta queue hold"), recipients=1, operator="root"),
+        "held by root, 1 recipient",
+        (),
+    ),
+    (
+        event(Kind.MESSAGE_HELD, WHY, recipient="bob@x"),
+        "held for bob@x until it is released: the reason",
         (),
     ),
     (
