@@ -92,6 +92,21 @@ def test_a_long_queue_is_listed_page_by_page(queue: Queue) -> None:
     assert end_of(rest) == ""
 
 
+def test_a_page_ends_early_where_messages_have_many_recipients(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that one answer does not keep the server long; each message is on a page, once, and a page is never empty."""
+    monkeypatch.setattr("mta.service.operator.queue.RECIPIENTS", 5)
+    names = [f"u{number}@x.test" for number in range(4)]
+    queue_ids = [queue.add(*names, age=100 - number) for number in range(5)]
+    pages, after = [], ""
+    while True:
+        answer = result(queue.commands.page({"after": after, "limit": 4}))
+        pages.append([each["queue_id"] for each in joined(answer)])
+        after = end_of(answer)
+        if not after:
+            break
+    assert pages == [queue_ids[:2], queue_ids[2:4], queue_ids[4:]]
+
+
 def test_pages_of_two_workers_make_one(tmp_path: Path) -> None:
     """Pages that are merged by their form list every message once, in order, however they are distributed."""
     one, two = Queue(tmp_path / "one"), Queue(tmp_path / "two")

@@ -123,6 +123,24 @@ def test_a_bulk_act_goes_on_where_it_ended(queue: Queue, monkeypatch: pytest.Mon
     assert (acted, ends) == (10, [queue_ids[3], queue_ids[7]])
 
 
+def test_what_is_changed_at_once_is_bounded(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By messages, and by recipients where messages have many; all are changed."""
+    monkeypatch.setattr(queue_acts, "_TOGETHER", 3)
+    monkeypatch.setattr(queue_acts, "_RECIPIENTS", 4)
+    sizes: list[int] = []
+    gather = defer.gatherResults
+
+    def counted(many: Any, **more: Any) -> Any:
+        sizes.append(len(many))
+        return gather(many, **more)
+
+    monkeypatch.setattr(defer, "gatherResults", counted)
+    for number, recipients in enumerate((1, 1, 1, 1, 6, 2, 2, 3)):
+        queue.add(*(f"u{each}@x.test" for each in range(recipients)), age=100 - number)
+    assert queue.act("hold")["recipients"] == 17
+    assert sizes == [3, 1, 1, 2, 1]
+
+
 def test_what_was_asked_for_by_its_id_and_is_there_is_named(queue: Queue) -> None:
     """So that the command can say which ids there are not."""
     queue_id = queue.add()

@@ -43,6 +43,8 @@ PAGE = 200
 """Messages in one answer, if the request does not say."""
 PAGE_MAXIMUM = 200
 """Messages in one answer, at most: 10 ms of the reactor's time."""
+RECIPIENTS = 500
+"""Recipients of the messages of a page from which it ends with the message at hand: also some 10 ms."""
 DESTINATIONS = 20
 """Destinations of a summary, if the request does not say."""
 DESTINATIONS_MAXIMUM = 1000
@@ -102,11 +104,21 @@ class QueueCommands:
         after = text_of(request, "after")
         while True:
             found = await search(self._run_in_thread, self._spool, request, after, limit)
-            listed = [_listed(known, each.numbers) for each in found if (known := self._spool.get(each.queue_id))]
-            ends = [found[-1].queue_id] if len(found) == limit else []
-            if listed or not ends:  # otherwise all were delivered since
-                return {"messages": listed, "more": bool(ends), "ends": ends}
-            after = ends[0]
+            listed: list[dict[str, Any]] = []
+            recipients = 0
+            end = found[-1].queue_id if len(found) == limit else ""
+            for each in found:
+                message = self._spool.get(each.queue_id)
+                if message is None:  # delivered since
+                    continue
+                listed.append(_listed(message, each.numbers))
+                recipients += len(message.recipients)
+                if recipients >= RECIPIENTS and each is not found[-1]:
+                    end = each.queue_id
+                    break
+            if listed or not end:
+                return {"messages": listed, "more": bool(end), "ends": [end] if end else []}
+            after = end
 
 
 def end_of(answer: Mapping[str, Any]) -> str:

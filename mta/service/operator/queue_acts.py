@@ -23,7 +23,7 @@ share the syncs of the spool, `_TOGETHER` at a time, and what else the server do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,6 +45,8 @@ REASON_MAXIMUM = 500
 """Characters of the operator's words."""
 _TOGETHER = 32
 """Messages that are changed at once: they share a sync, and take some 10 ms of the reactor's time."""
+_RECIPIENTS = 200
+"""Recipients that are changed at once, if they are not of one message."""
 
 _WORDS = {"retry": "retried", "hold": "held", "release": "released", "bounce": "returned", "delete": "deleted"}
 _KINDS = {
@@ -144,8 +146,8 @@ class QueueActs:
             raise CommandRefused(f"an act is one of {', '.join(_WORDS)}")
         found = await search(self._run_in_thread, self._spool, request, text_of(request, "after"), ACTED)
         done = _Done()
-        for at in range(0, len(found), _TOGETHER):
-            together = [defer.ensureDeferred(self._act_on(each, act, done)) for each in found[at : at + _TOGETHER]]
+        for batch in _batches(found):
+            together = [defer.ensureDeferred(self._act_on(each, act, done)) for each in batch]
             await defer.gatherResults(together, consumeErrors=True)
         return {
             "found": len(found),
@@ -190,6 +192,20 @@ class QueueActs:
             recipients=len(chosen),
             operator=act.operator,
         )
+
+
+def _batches(found: Sequence[Found]) -> Iterator[list[Found]]:
+    """Divide what is found: up to `_TOGETHER` messages, and few enough that all have not many recipients."""
+    batch: list[Found] = []
+    recipients = 0
+    for each in found:
+        if batch and (len(batch) == _TOGETHER or recipients + len(each.numbers) > _RECIPIENTS):
+            yield batch
+            batch, recipients = [], 0
+        batch.append(each)
+        recipients += len(each.numbers)
+    if batch:
+        yield batch
 
 
 def _words(request: Mapping[str, Any]) -> str:
