@@ -79,7 +79,7 @@ def watch(before: Any, look: Callable[[], Any], interval: float) -> None:
             try:
                 before, after = after, look()
             except (OSError, CommandRefused) as error:
-                problem = str(error)
+                problem = getattr(error, "strerror", None) or str(error)
             live.update(draw(before, after, console.height, console.width, problem), refresh=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 
 from mta.observe.metric import METRICS, Type
 from mta.observe.reference import replaced
+from tests.live.peers.process import program
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/metrics.md"
@@ -105,10 +105,7 @@ def test_every_alert_says_what_to_do() -> None:
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Prometheus' own tool."""
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is missing")
-    return subprocess.run([found, *arguments], check=False, capture_output=True, text=True)
+    return subprocess.run([program("promtool"), *arguments], check=False, capture_output=True, text=True)
 
 
 def test_promtool_takes_the_rules() -> None:

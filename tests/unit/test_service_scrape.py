@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from typing import Any
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet import defer, task
 from twisted.internet.address import IPv4Address
@@ -24,6 +22,7 @@ from mta.service.exposition import CONTENT_TYPE, expose
 from mta.service.scrape import ANSWER_SECONDS, CONNECTIONS, Scrapes
 from mta.settings.values import Endpoint
 from tests.doubles.journal import RecordingJournal
+from tests.live.peers.process import program
 
 
 def full() -> Tally:
@@ -63,11 +62,8 @@ def test_buckets_are_cumulative() -> None:
 
 def test_promtool_finds_nothing_to_say() -> None:
     """Prometheus' own check of names, units and texts is content."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is missing")
     page = expose(full().samples())
-    checked = subprocess.run([promtool, "check", "metrics"], input=page, capture_output=True, check=False)
+    checked = subprocess.run([program("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
