@@ -389,7 +389,7 @@ def _by_operator(otherwise: str) -> Callable[[_Read], _Words]:
 
     def told(read: _Read) -> _Words:
         reason = read.event.reason
-        return f"{reason.text if reason else otherwise}, {count(read.number('recipients'), 'recipient')}"
+        return f"{reason.text if reason else otherwise} ({count(read.number('recipients'), 'recipient')})"
 
     return told
 

@@ -99,12 +99,12 @@ TOLD = [
     ),
     (
         event(Kind.MESSAGE_RELEASED, Reason("released by root", "mta queue release"), recipients=2, operator="root"),
-        "released by root, 2 recipients",
+        "released by root (2 recipients)",
         (),
     ),
     (
         event(Kind.MESSAGE_HELD, Reason("held by root", "mta queue hold"), recipients=1, operator="root"),
-        "held by root, 1 recipient",
+        "held by root (1 recipient)",
         (),
     ),
     (
