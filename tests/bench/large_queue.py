@@ -122,7 +122,8 @@ class Bench:
         began = time.perf_counter()
         await what()
         took = time.perf_counter() - began
-        between, busy = max(each for each, _ in self.turns), max(each for _, each in self.turns)
+        between = max((each for each, _ in self.turns), default=0.0)
+        busy = max((each for _, each in self.turns), default=0.0)
         print(
             f"{name:45} {took:8.3f} s   between turns {between * 1000:6.1f} ms   one turn {busy * 1000:5.1f} ms",
             flush=True,
@@ -171,7 +172,7 @@ def main() -> None:
     if not os.path.exists(f"{root}/0/queue.db"):
         make(root, int(sys.argv[2]) if len(sys.argv) > 2 else 500_000)
     control: Any = reactor
-    control.callWhenRunning(lambda: defer.ensureDeferred(_whole(root, control)))
+    control.callWhenRunning(defer.ensureDeferred, _whole(root, control))
     control.run()
     os._exit(0)  # the pools' threads have nothing left to do
 
