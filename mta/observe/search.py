@@ -73,7 +73,9 @@ class Archive:
         self.unread = []
         found = [self._of_worker(segments, wanted) for segments in self._segments().values()]
         for row in heapq.merge(*found, key=lambda row: row[0], reverse=True):
-            yield _event(row)
+            event = _event(row)
+            if event is not None:
+                yield event
 
     def in_order(self, wanted: Wanted, limit: int | None = None) -> list[Event]:
         """Find the newest events that fit, up to `limit` of them, in the order of time."""
@@ -107,9 +109,7 @@ class Archive:
         try:
             with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
                 if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
-                    for row in _rows(connection, wanted):
-                        if row[1] in _KINDS:
-                            yield row
+                    yield from _rows(connection, wanted)
         except sqlite3.Error as error:
             self.unread.append(f"{path}: {error}")
 
@@ -146,7 +146,12 @@ def _mentioning(connection: sqlite3.Connection, text: str, since: str | int, unt
         yield from reversed([number for _, number in bucket])
 
 
-def _event(row: Row) -> Event:
+def _event(row: Row) -> Event | None:
+    """Make an event of a row; None where it is damaged, or of a kind or level that a later version knows."""
     number, kind, level, session, queue_id, reason, source, fields = row
     why = None if reason is None else Reason(reason, source or "")
-    return Event(number / 1e6, _KINDS[kind], Level(level), session, queue_id, why, json.loads(fields))
+    try:
+        read = json.loads(fields)
+        return Event(number / 1e6, _KINDS[kind], Level(level), session, queue_id, why, read)
+    except (ValueError, KeyError, TypeError):
+        return None

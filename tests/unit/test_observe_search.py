@@ -99,6 +99,19 @@ def test_what_cannot_be_read_is_named(world: World) -> None:
     assert told.startswith(f"{world.files()[0]}: ")
 
 
+def test_rows_that_make_no_event_are_passed_over(world: World) -> None:
+    """A kind or level of a later version, or fields that a fault of the disk has torn, hide no other event."""
+    for number in range(1, 6):
+        world.note(number)
+    world.history.close()
+    with closing(sqlite3.connect(world.files()[0])) as connection:
+        for number, change in enumerate(("kind = 'from.the.future'", "level = 42", "fields = '{'", "fields = NULL"), 1):
+            connection.execute(f"UPDATE event SET {change} WHERE fields LIKE '%:{number}}}'")
+        connection.commit()
+    assert numbers(world) == [5]
+    assert numbers(world, 1) == [5]
+
+
 def test_a_directory_that_is_not_there_is_empty_and_one_that_is_closed_is_told_of(tmp_path: Path) -> None:
     """Before the first start there is no history; what cannot be read at all is an error."""
     assert Archive(str(tmp_path / "none")).newest(Wanted()) == []
