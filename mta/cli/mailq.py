@@ -63,11 +63,11 @@ def mailq(config: Path) -> int:
 
 
 def _ask(config: Path, command: str, **arguments: object) -> dict[str, Any]:
-    """Ask the daemon; most users may not."""
+    """Ask the daemon; most users may not, nor read the configuration."""
     with contextlib.suppress(SettingsRefused, ValueError, FileNotFoundError):
-        path = socket_path(state_directory(str(config.absolute())))
         try:
-            os.stat(path)
+            config.open("rb").close()
+            os.stat(socket_path(state_directory(str(config.absolute()))))
         except PermissionError:
             fail("only root and the user that the server runs as may look at the queue", EX_NOPERM)
     return ask_daemon(config, command, **arguments)

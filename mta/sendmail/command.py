@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from mta.sendmail.content import canonical, read_message
 from mta.sendmail.exits import EX_DATAERR, EX_OK, EX_USAGE, Ended
-from mta.sendmail.fields import addresses, author, completed, divide, name_of, recipients
+from mta.sendmail.fields import addresses, author, completed, divide, local_part, name_of, recipients
 from mta.sendmail.options import Options, read_options
 from mta.sendmail.place import config_file, socket_path
 from mta.sendmail.submission import Submission
@@ -55,7 +55,7 @@ def _send(options: Options, stream: BinaryIO) -> int:
     submission = Submission(path, _show if options.verbose else lambda line: None)
     domain = submission.domain
     user = pwd.getpwuid(os.getuid()) if _known(os.getuid()) else None
-    login = user.pw_name if user else str(os.getuid())
+    login = local_part(user.pw_name) if user else str(os.getuid())
     fields = completed(header.fields, domain)
     if not any(name_of(field) == b"from" for field in fields):
         full_name = options.full_name or os.environ.get("NAME", "") or (_full_name(user) if user else "")

@@ -120,6 +120,13 @@ def _completed(field: bytes, domain: str) -> bytes:
     return name + colon + text.encode("utf-8", "surrogateescape")
 
 
+def local_part(name: str) -> str:
+    """A user name as an address has it: in quotes where it must be (RFC 5321 §4.1.2), as that of a Windows domain."""
+    if re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]+)*", name):
+        return name
+    return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
+
+
 def author(mailbox: str, full_name: str) -> bytes:
     """Make a From field."""
     if not full_name:

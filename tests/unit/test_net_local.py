@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
 
 from twisted.internet import task
@@ -22,6 +23,8 @@ from mta.smtp.server import ServerSession
 from tests.doubles.journal import RecordingJournal
 from tests.doubles.transport import ServerTransport
 
+UID = 4711
+
 
 class Greets:
     """Rules that greet."""
@@ -35,6 +38,15 @@ class Greets:
 
     def lost(self, reason: object) -> None:
         """Told of the end."""
+
+
+class Credentials:
+    """A socket whose other end belongs to `UID`."""
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """Tell pid, uid and gid."""
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_PEERCRED)
+        return struct.pack("3i", 1, UID, 2)
 
 
 class Local:
@@ -63,10 +75,8 @@ class Local:
 
     def connect(self) -> ServerTransport:
         """Make a connection as Twisted does."""
-        here, there = socket.socketpair()
         transport = ServerTransport()
-        transport.socket = here  # type: ignore[attr-defined]  # as that of Twisted's UNIX server
-        self.keep = [*getattr(self, "keep", []), here, there]
+        transport.socket = Credentials()  # type: ignore[attr-defined]  # as that of Twisted's UNIX server
         self.factory.buildProtocol(None).makeConnection(transport)
         return transport
 
@@ -90,7 +100,7 @@ def test_a_session_knows_its_user() -> None:
     transport = local.connect()
     assert transport.take() == b"220 hello\r\n"
     assert [(peer.uid, peer.address, peer.counted_as) for peer in local.peers] == [
-        (os.getuid(), "127.0.0.1", f"unix:{os.getuid()}")
+        (UID, "127.0.0.1", f"unix:{UID}")
     ]
     assert transport.protocol in local.factory.sessions  # type: ignore[attr-defined]
 
@@ -100,6 +110,6 @@ def test_connections_are_counted_for_each_user() -> None:
     local = Local(per_user=1)
     first = local.connect()
     assert local.connect().take().startswith(b"421 4.7.0")
-    assert f"unix:{os.getuid()}" in str(local.journal.of(Kind.SESSION_REFUSED)[0].reason)
+    assert f"unix:{UID}" in str(local.journal.of(Kind.SESSION_REFUSED)[0].reason)
     first.protocol.connectionLost()  # type: ignore[attr-defined]
     assert local.connect().take() == b"220 hello\r\n"

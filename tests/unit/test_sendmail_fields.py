@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from mta.message.address import AddressList, read_address_list
 from mta.sendmail.exits import Ended
-from mta.sendmail.fields import HEADER_MAXIMUM, Header, addresses, author, completed, divide, recipients
+from mta.sendmail.fields import (
+    HEADER_MAXIMUM,
+    Header,
+    addresses,
+    author,
+    completed,
+    divide,
+    local_part,
+    recipients,
+)
+from mta.smtp.address import Mailbox, parse_mailbox
 
 
 @pytest.mark.parametrize(
@@ -139,3 +149,14 @@ def test_names_are_completed_in_place() -> None:
 def test_an_author_is_written(full_name: str, field: bytes) -> None:
     """A full name is quoted where it must be, and cannot begin a field."""
     assert author("root@x", full_name) == field
+
+
+@pytest.mark.parametrize(
+    ("name", "written"), [("www-data", "www-data"), ("a.b", "a.b"), ("AD\\bob", '"AD\\\\bob"'), ("a b", '"a b"')]
+)
+def test_a_user_name_becomes_a_local_part(name: str, written: str) -> None:
+    """What is no atom stands in quotes, and the server reads the same name."""
+    assert local_part(name) == written
+    found = parse_mailbox(f"{written}@x.example")
+    assert isinstance(found, Mailbox)
+    assert found.local_part == name
