@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet import defer, reactor, task
@@ -150,7 +151,7 @@ class Bench:
             {"recipient": "nobody@*"},
             {"accepted_from": time.time() - 60},
         ):
-            await self.measure(f"page, {wanted}"[:45], lambda wanted=wanted: looks.page(wanted))
+            await self.measure(f"page, {wanted}"[:45], partial(looks.page, wanted))
         await self.measure("count of all", lambda: looks.count({}))
         await self.measure("hold d7.example", lambda: self.all_of("hold", destination="d7.example"))
         await self.measure("retry one.example", lambda: self.all_of("retry", destination="one.example"))
