@@ -165,6 +165,12 @@ class Pace(Generic[J]):
         lane = self._lanes[destination]
         lane.width, lane.rests_until, lane.reason = 1, until, reason
 
+    def rouse(self, destination: str) -> None:
+        """Somebody wants it tried now: it rests no more, and one attempt goes first all the same."""
+        if destination in self._lanes:
+            lane = self._lanes[destination]
+            lane.rests_until, lane.reason = 0.0, None
+
     def ended(self, destination: str, now: float) -> None:
         """A job that `ready` gave is over."""
         lane = self._lanes[destination]

@@ -209,6 +209,10 @@ class RelayQueue:
             del self._withdrawn[queue_id]
         self.look()
 
+    def rouse(self, destination: str) -> None:
+        """End the rest of a destination: the operator wants it tried now."""
+        self._pace_of(destination).rouse(destination)
+
     async def give_up(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], reason: Reason) -> None:
         """End recipients of a message that is withdrawn, and tell its sender; see `Settler.give_up`."""
         await self._settler.give_up(message, recipients, reason)

@@ -49,6 +49,10 @@ class RecordingRelay:
         """Take it back."""
         self.log.append(("given back", queue_id))
 
+    def rouse(self, destination: str) -> None:
+        """End a rest."""
+        self.log.append(("roused", destination))
+
     async def give_up(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], reason: Reason) -> None:
         """End recipients."""
         numbers = tuple(queued.number for queued in recipients)

@@ -35,6 +35,19 @@ def test_a_destination_never_has_more_attempts_than_its_width() -> None:
     assert started(pace) == []
 
 
+def test_a_destination_that_is_roused_is_tried_at_once_and_alone() -> None:
+    """The rest ends when somebody says so; one attempt goes first, and who never rested is not touched."""
+    pace: Pace[str] = Pace(total=10, width=3)
+    for job in range(3):
+        pace.add("a", f"a{job}")
+    pace.unreached("a", until=60.0, reason=DEAD.reason)
+    pace.rouse("a")
+    pace.rouse("b")
+    assert started(pace) == [("a", 0, False)]
+    assert started(pace) == []
+    assert pace.load("b", 0.0).rests == 0.0
+
+
 def test_destinations_take_turns() -> None:
     """A long queue to one destination does not keep another waiting."""
     pace: Pace[str] = Pace(total=3, width=3)

@@ -40,6 +40,13 @@ def test_a_retry_is_due_now_and_keeps_its_reason(queue: Queue) -> None:
     assert queue.states(held) == {"bob@example.net": State.HELD}
 
 
+def test_a_retry_ends_the_rest_of_the_destination(queue: Queue) -> None:
+    """Who says now means now, also where a destination rests as nobody answered; it is said before the look."""
+    queue_id = queue.add(reason=LATER)
+    queue.act("retry")
+    assert queue.relay.log[-2:] == [("roused", "example.net"), ("given back", queue_id)]
+
+
 def test_what_is_held_rests_until_it_is_released(queue: Queue) -> None:
     """Hold says who and why in the reason of waiting; release makes it due now."""
     queue_id = queue.add(reason=LATER)

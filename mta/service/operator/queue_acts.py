@@ -3,7 +3,8 @@
 ===========  ==========================================================  ==============================================
 ``act``      of whom                                                     becomes
 ===========  ==========================================================  ==============================================
-``retry``    WAITING, due later                                          due now; the reason of the last delay stays
+``retry``    WAITING, due later                                          due now; the reason of the last delay stays;
+                                                                         a destination that rests is roused
 ``hold``     WAITING                                                     HELD, until it is released
 ``release``  HELD                                                        WAITING, due now
 ``bounce``   all                                                         ended, and a report goes to the sender
@@ -76,6 +77,10 @@ class Relay(Protocol):
 
     def give_back(self, queue_id: str) -> None:
         """End what `withdraw` began."""
+        ...
+
+    def rouse(self, destination: str) -> None:
+        """End the rest of a destination that could not be reached."""
         ...
 
     async def give_up(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], reason: Reason) -> None:
@@ -176,6 +181,9 @@ class QueueActs:
                 await self._relay.give_up(message, chosen, act.told)
             else:
                 await self._spool.record(message.queue_id, [act.change(queued, now) for queued in chosen])
+            if act.name in ("retry", "release"):
+                for destination in {queued.destination for queued in chosen}:
+                    self._relay.rouse(destination)
         except (OSError, SpoolSuspect, LaneFull) as error:
             done.failed += len(chosen)
             done.errors = done.errors or [f"{message.queue_id}: {error}"]
