@@ -185,6 +185,9 @@ class _Alone:
     def give_back(self, queue_id: str) -> None:
         return None
 
+    def rouse(self, destination: str) -> None:
+        return None
+
     async def give_up(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], reason: Reason) -> None:
         # a report is stored beside what it is about, and its id names that shard
         self._shard = self._spool.shard_of(message.queue_id)

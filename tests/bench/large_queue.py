@@ -93,6 +93,9 @@ class NoRelay:
     def give_back(self, queue_id: str) -> None:
         """Do nothing."""
 
+    def rouse(self, destination: str) -> None:
+        """Do nothing."""
+
     async def give_up(self, message: QueuedMessage, recipients: Any, reason: Reason) -> None:
         """Do nothing."""
 
