@@ -1,8 +1,8 @@
 """``mta sendmail``: the command by which the system sends, for those who type it.
 
-Exit status: 0 the message is on stable storage; 64 the command line makes no sense; 65 the message or an address cannot be
-read; 67 there is no such recipient; 68 there is no such domain; 69 the server refuses the message; 75 not now, nothing is
-kept, try again; 77 the sender is not the user's; 78 the configuration that was named cannot be used.
+Exit status: 0 the message is on stable storage; 64 the command line makes no sense; 65 the message or an address cannot
+be read; 67 there is no such recipient; 68 there is no such domain; 69 the server refuses the message; 75 not now,
+nothing is kept, try again; 77 the sender is not the user's; 78 the configuration that was named cannot be used.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mta.sendmail.command import run
 
 _HELP = """Hand in a message from standard input, as programs of this machine do.
 
-It is installed as mta-sendmail too. A link to that called mailq prints the queue, one called newaliases reads the aliases
-of this machine again. The message goes to all recipients or to none, in the name of the user who calls.
+It is installed as mta-sendmail too. A link to that called mailq prints the queue, one called newaliases reads the
+aliases of this machine again. The message goes to all recipients or to none, in the name of the user who calls.
 
 \b
 -t           take the recipients from To, Cc and Bcc
