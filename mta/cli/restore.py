@@ -296,5 +296,5 @@ twice. Start the daemon, look, and let go what is to go:
     mta queue list --state held{option}
     mta queue release --error {reason}{option}
 
-or a part of it (--destination, --sender, --recipient, --older, --younger, queue ids). What is not to go:
-mta queue delete.""")
+or a part of it (--destination, --sender, --recipient, --older, --younger, queue ids).
+What is not to go can be deleted: mta queue delete.""")
