@@ -24,6 +24,7 @@ from tests.bench.idle import Idle, idle
 from tests.bench.measure import Figures, Sink, Tools, Work, compile_tools, run, sink
 from tests.bench.report import ROOT, file_system, markdown, versions
 from tests.bench.servers import SERVERS, Running, Start
+from tests.bench.stalls import MEANWHILE, Stall, stall
 
 WORKS = (
     Work("W1", "mx to Maildir, 4 KiB, 1 message a session", 4000, 1),
@@ -54,7 +55,9 @@ BACKLOG = "W6"
 HISTORY = "H"
 """W1x100 with and without the history."""
 
-Result = Figures | Idle | Backlog
+STALLS = "S"
+
+Result = Figures | Idle | Backlog | Stall
 Measure = Callable[[str, int, Running, Sink], Result]
 
 
@@ -89,6 +92,8 @@ def runs(options: argparse.Namespace, tools: Tools) -> Iterator[Run]:
     for name, tls in IDLE.items():
         yield Run(name, patient, partial(_idle, tools, options.idle, tls))
     yield Run(BACKLOG, chosen, partial(_backlog, tools, options.backlog))
+    for meanwhile in MEANWHILE:
+        yield Run(STALLS, chosen, partial(_stall, tools, meanwhile))
     history: dict[str, Start] = {"mta": servers.ours, "mta, no history": servers.without_history}
     heavy = next(replace(work, name=HISTORY) for work in WORKS if work.name == "W1x100")
     yield Run(HISTORY, history, partial(_mail, tools, heavy))
@@ -100,6 +105,10 @@ def _mail(tools: Tools, work: Work, name: str, number: int, running: Running, fa
 
 def _idle(tools: Tools, sessions: int, tls: bool, name: str, number: int, running: Running, far: Sink) -> Idle:
     return idle(name, number, tools, running, sessions, tls)
+
+
+def _stall(tools: Tools, meanwhile: str, name: str, number: int, running: Running, far: Sink) -> Stall:
+    return stall(name, number, tools, running, meanwhile)
 
 
 def _backlog(tools: Tools, messages: int, name: str, number: int, running: Running, far: Sink) -> Backlog:
@@ -117,6 +126,8 @@ def said(result: Result) -> str:
             )
         case Idle():
             return f"{result.kibibytes_each:.1f} KiB each, {result.opened_per_second} opened/s"
+        case Stall():
+            return f"{result.meanwhile}: NOOP p99 {result.p99_ms} ms, {result.megabytes} MB more"
         case Backlog():
             return (
                 f"{result.accepted_per_second:.0f} accepted/s, {result.megabytes:.0f} MB, list {result.list_seconds} s,"

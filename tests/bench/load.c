@@ -3,6 +3,7 @@
  *     load -p PORT [-s SESSIONS] [-m MESSAGES] [-k PER_SESSION] [-l OCTETS | -f FILE] [-d DOMAIN] [-u MAILBOXES]
  *          [-t [-r]] [-a LOGIN:PASSWORD] [-F SENDER]
  *     load -p PORT -i IDLE [-t]
+ *     load -p PORT -w SECONDS
  *
  * SESSIONS connections to 127.0.0.1:PORT at once, a thread each; a connection sends PER_SESSION messages of OCTETS
  * octets, one command at a time, then QUIT, and is followed by the next until MESSAGES are sent, in turn to u0@DOMAIN,
@@ -11,7 +12,8 @@
  * figures with refused mail in them are none.
  *
  * -i: so many sessions are opened up to the reply to EHLO, from addresses of many networks, and held until standard
- * input ends; each line there has the last one say NOOP.
+ * input ends; each line there has the last one say NOOP. -w: one session says NOOP 50 times a second for so long.
+ * -R: no more than so many messages begin in a second.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -38,13 +40,13 @@ struct connection {
     int next, end;
 };
 
-static int port, sessions = 20, mailboxes = 20, use_tls, resume;
-static long messages = 1000, per_session = 1, octets = 4096, idle;
+static int port, watched, sessions = 20, mailboxes = 20, use_tls, resume;
+static long messages = 1000, per_session = 1, octets = 4096, idle, rate;
 static const char *domain = "example.test", *sender = "sender@client.test", *login, *file;
 static char *content, authentication[512];
 static size_t content_length;
 static SSL_CTX *tls;
-static double *latency, *lasted;
+static double *latency, *lasted, first;
 static atomic_long taken, ended;
 
 static void die(const char *format, ...)
@@ -62,6 +64,12 @@ static double now(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static void sleep_until(double time)
+{
+    struct timespec until = {.tv_sec = (time_t)time, .tv_nsec = (long)((time - (time_t)time) * 1e9)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
 static void send_all(struct connection *peer, const char *data, size_t length)
@@ -173,6 +181,8 @@ static void *session(void *unused)
     long sent = 0;
     int opened = 0;
     for (long number; (number = atomic_fetch_add(&taken, 1)) < messages;) {
+        if (rate)
+            sleep_until(first + (double)number / rate);
         if (!opened) {
             began = now();
             open_connection(&peer, number, &known);
@@ -273,6 +283,26 @@ static void hold(void)
     }
 }
 
+static int ascending(const void *left, const void *right);
+
+static void watch(void)
+{
+    struct connection peer;
+    SSL_SESSION *known = NULL;
+    long count = 50L * watched;
+    double *waited = calloc(count, sizeof *waited), start = now();
+    open_connection(&peer, 0, &known);
+    for (long i = 0; i < count; i++) {
+        sleep_until(start + i / 50.0);
+        double asked = now();
+        say(&peer, "250", "NOOP\r\n");
+        waited[i] = now() - asked;
+    }
+    qsort(waited, count, sizeof *waited, ascending);
+    printf("{\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"most_ms\": %.3f}\n", waited[count / 2] * 1e3,
+           waited[count * 99 / 100] * 1e3, waited[count - 1] * 1e3);
+}
+
 static int ascending(const void *left, const void *right)
 {
     double difference = *(const double *)left - *(const double *)right;
@@ -282,7 +312,7 @@ static int ascending(const void *left, const void *right)
 static void run(void)
 {
     pthread_t *threads = calloc(sessions, sizeof *threads);
-    double start = now();
+    double start = first = now();
     for (int i = 0; i < sessions; i++)
         pthread_create(&threads[i], NULL, session, NULL);
     for (int i = 0; i < sessions; i++)
@@ -303,7 +333,7 @@ static void run(void)
 int main(int count, char **arguments)
 {
     signal(SIGPIPE, SIG_IGN);
-    for (int option; (option = getopt(count, arguments, "p:s:m:k:l:f:F:d:u:i:tra:")) != -1;)
+    for (int option; (option = getopt(count, arguments, "p:s:m:k:l:f:F:d:u:i:w:R:tra:")) != -1;)
         switch (option) {
         case 'p': port = atoi(optarg); break;
         case 's': sessions = atoi(optarg); break;
@@ -315,6 +345,8 @@ int main(int count, char **arguments)
         case 'd': domain = optarg; break;
         case 'u': mailboxes = atoi(optarg); break;
         case 'i': idle = atol(optarg); break;
+        case 'w': watched = atoi(optarg); break;
+        case 'R': rate = atol(optarg); break;
         case 't': use_tls = 1; break;
         case 'r': resume = 1; break;
         case 'a': login = optarg; break;
@@ -325,6 +357,8 @@ int main(int count, char **arguments)
     prepare();
     if (idle)
         hold();
+    else if (watched)
+        watch();
     else
         run();
     return 0;

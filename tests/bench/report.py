@@ -16,6 +16,7 @@ from tests.bench.backlog import Backlog
 from tests.bench.idle import Idle
 from tests.bench.measure import Figures, Work
 from tests.bench.servers import OWN_SETTINGS
+from tests.bench.stalls import MEANWHILE, Stall
 from tests.live.peers.process import program
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ BACKLOG: tuple[Column, ...] = (
     ("MB", lambda each: each.megabytes, 0),
     ("list s", lambda each: each.list_seconds, 2),
     ("restart s", lambda each: each.restart_seconds, 2),
+)
+STALLS: tuple[Column, ...] = (
+    ("p99 ms", lambda each: each.p99_ms, 1),
+    ("p50 ms", lambda each: each.p50_ms, 1),
+    ("most ms", lambda each: each.most_ms, 0),
+    ("MB more", lambda each: each.megabytes, 0),
 )
 
 
@@ -126,6 +133,11 @@ def _sections(works: Sequence[Work], results: Sequence[Result]) -> Iterator[str]
         yield f"## W6: {backlog[0].messages:,} messages that cannot be delivered"
         yield table(backlog, BACKLOG)
         yield "The list is the first page of ours, and all of Postfix's."
+    for meanwhile in MEANWHILE:
+        stalls = [each for each in results if isinstance(each, Stall) and each.meanwhile == meanwhile]
+        if stalls:
+            yield f"## How long NOOP takes meanwhile: {meanwhile}"
+            yield table(stalls, STALLS)
     history = [each for each in results if isinstance(each, Figures) and each.work == "H"]
     if history:
         yield "## What the history costs"
