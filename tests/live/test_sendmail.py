@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -271,6 +272,21 @@ def test_the_socket_is_there_for_all(machine: Machine) -> None:
     assert path.stat().st_mode & 0o777 == 0o666
     assert path.parent.stat().st_mode & 0o777 == 0o755
     assert os.access(path, os.W_OK)
+
+
+def test_several_workers(start_daemon: StartDaemon, machine: Machine) -> None:
+    """Two workers share the socket, and it stays when one of them is killed."""
+    daemon = start_daemon({"local": {"socket": "../run/submit.sock"}, "workers": 2})
+    config = ("-C", str(daemon.settings_file))
+    assert machine.sendmail(*config, "root", text="Subject: before\n\nx\n").returncode == 0
+    assert daemon.process is not None
+    children = Path(f"/proc/{daemon.process.popen.pid}/task/{daemon.process.popen.pid}/children")
+    os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+    daemon.process.wait_for(lambda: daemon.output.count("worker.started") == 3, "the next worker")
+    done = [machine.sendmail(*config, "root", text=f"Subject: after {at}\n\nx\n") for at in range(8)]
+    assert [each.returncode for each in done] == [0] * 8
+    for at in range(8):
+        arrived(daemon.maildir("alice"), f"Subject: after {at}\r".encode())
 
 
 def test_a_stopped_server(machine: Machine) -> None:

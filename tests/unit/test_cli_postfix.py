@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -143,11 +143,13 @@ def postfix(root: Path, text: str = MAIN, files: Mapping[str, str] = FILES) -> P
     return root
 
 
-def imported(root: Path, text: str = MAIN, files: Mapping[str, str] = FILES) -> tuple[Outcome, Settings]:
+def imported(
+    root: Path, text: str = MAIN, files: Mapping[str, str] = FILES, persons: Sequence[str] = ("dave",)
+) -> tuple[Outcome, Settings]:
     """Translate, write and load it."""
     (root / "cert.pem").touch()
     text += f"smtpd_tls_cert_file = {root}/cert.pem\n"
-    outcome, problems = translate(str(postfix(root / "postfix", text, files)), persons=["dave"])
+    outcome, problems = translate(str(postfix(root / "postfix", text, files)), persons=persons)
     assert problems == ()
     write(outcome, root / "etc")
     return outcome, load(str(root / "etc/mta.toml"))
@@ -264,7 +266,33 @@ def test_without_a_certificate(tmp_path: Path) -> None:
     outcome, problems = translate(str(postfix(tmp_path, "myhostname = mail.example.org\n", {})), persons=[])
     assert "[smtpd]\nenabled = false" in outcome.files["mta.toml"].text
     assert any("nobody can log in" in note.text for note in outcome.differs)
-    assert [problem.key for problem in problems] == ["[mx] enabled"]
+    assert problems == ()
+
+
+def test_a_machine_without_mailboxes(tmp_path: Path) -> None:
+    """Where no domain has a mailbox nothing comes in: mx is off, and that is told."""
+    outcome, problems = translate(str(postfix(tmp_path, "myhostname = mail.example.org\n", {})), persons=[])
+    assert "[mx]\nenabled = false" in outcome.files["mta.toml"].text
+    assert any("no mail comes in" in note.text for note in outcome.differs)
+    assert problems == ()
+
+
+def test_a_fresh_postfix_of_debian(tmp_path: Path) -> None:
+    """Where the host name alone is in mydestination it is a domain, with the people of this machine and its aliases."""
+    (tmp_path / "mailname").write_text("mail.example.org\n")
+    text = (
+        f"myhostname = mail.example.org\nmyorigin = {tmp_path}/mailname\nrelayhost =\n"
+        "mydestination = $myhostname, mail.example.org, localhost.example.org, , localhost\n"
+        "alias_maps = hash:{etc}/aliases\nvirtual_alias_maps = hash:{etc}/virtual\n"
+    )
+    files = {"aliases": "postmaster:    root\nops: erin\n", "virtual": "web dave\nshop@mail.example.org erin\n"}
+    outcome, settings = imported(tmp_path, text, files, ["dave", "erin"])
+    assert leads(settings, "dave@mail.example.org") == ["dave@mail.example.org"]
+    assert leads(settings, "web@mail.example.org") == ["dave@mail.example.org"]
+    assert leads(settings, "shop@mail.example.org") == leads(settings, "ops@localhost") == ["erin@mail.example.org"]
+    assert leads(settings, "root@mail.example.org") == leads(settings, "postmaster@mail.example.org")
+    assert leads(settings, "root@localhost") == ["dave@mail.example.org"]
+    assert not any("relayhost" in note.text for note in outcome.taken)
 
 
 def test_the_command_writes_once(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ Postfix                             here
 ==================================  ===================================================================================
 ``virtual_mailbox_domains``         a domain, with a user for each line of ``virtual_mailbox_maps``
 ``virtual_alias_domains``           a domain without users
-``mydestination``: the host name    the names of this machine (``[local]``), with ``alias_maps``
-and ``localhost``
+``mydestination``: the host name    the names of this machine (``[local]``), with ``alias_maps``; without another domain
+and ``localhost``                   the host name is one, with a user for each person of this machine
 ``mydestination``: other domains    a domain, with a user for each person of this machine, and ``alias_maps``
 ``virtual_alias_maps``              ``aliases`` of the domain; ``@domain`` is ``*``, or all names of the other domain
 ==================================  ===================================================================================
@@ -72,9 +72,13 @@ class Names:
         """Find them, and make the files of the domains."""
         mailbox = self._listed("virtual_mailbox_domains")
         alias = self._listed("virtual_alias_domains")
-        local = [name for name in self._listed("mydestination") if name not in self.machine]
+        destination = self._listed("mydestination")
+        local = [name for name in destination if name not in self.machine]
         for name in dict.fromkeys((*mailbox, *alias, *local)):
             self._domains[name] = _Domain()
+        if not local and self.host in destination and self._people:
+            place = self._main.place("mydestination")
+            self._domains[self.host] = _Domain({user: place for user in self._people if is_user_name(user)})
         self._mailboxes(set(mailbox))
         system = self._system_aliases()
         self._local = local
@@ -87,12 +91,17 @@ class Names:
             some = self._people[0]
             text = f"mail for {some}@{self.host} goes to root, as for all people here, unless the file of aliases says"
             self._outcome.differ("mydestination", f"{text} {some}: {some}@{local[0]}")
-        self._virtual_aliases(set(local))
+        self._virtual_aliases(set(local) or {self.host} & self._domains.keys())
         self._clean({each.name for each in system})
         self._clean_system()
         for name, domain in self._domains.items():
             self._postmaster(name, domain)
             self._write(name, domain)
+
+    @property
+    def domains(self) -> Collection[str]:
+        """The domains that are ours."""
+        return self._domains.keys()
 
     # Lists
 
@@ -105,6 +114,7 @@ class Names:
                 found.append(parse_host_name(word))
             except ValueError:
                 self._outcome.left.append(Note(place, f"{name}: {word} is no domain name"))
+        found = list(dict.fromkeys(found))
         if found and name in self._main:
             self._outcome.taken.append(Note(self._main.place(name), f"{name}: {', '.join(found)}"))
         return found
@@ -218,7 +228,7 @@ class Names:
             if not at:
                 if "." not in entry.key or entry.key not in self._domains:
                     self._named(entry, targets, local)
-            elif domain in self.machine:
+            elif domain in self.machine and domain not in self._domains:
                 text = f"{entry.key}: names of this machine stand in {self.aliases_file or '[local] aliases'}"
                 self._outcome.left.append(Note(entry.place, f"{text}: write there {user}: {', '.join(targets)}"))
             elif domain not in self._domains:
@@ -264,10 +274,20 @@ class Names:
         """An address with its domain; a name alone is in myorigin. A name of this machine has its mailbox elsewhere."""
         user, at, domain = target.rpartition("@")
         if not at:
-            user, domain = target, self._main.value("myorigin").lower()
+            user, domain = target, self._origin()
         if domain.lower() in self.machine and self._local and user.lower() in self._known_here:
             domain = self._local[0]
         return f"{user}@{domain}"
+
+    def _origin(self) -> str:
+        """The domain of names without one; in Debian's Postfix it may stand in the first line of a file."""
+        value = self._main.value("myorigin")
+        if value.startswith("/"):
+            try:
+                value = self._read(value).partition("\n")[0]
+            except OSError:
+                value = self.host
+        return value.strip().lower()
 
     # What leads nowhere
 
@@ -300,9 +320,10 @@ class Names:
             return False
         user = mailbox.local_part.lower()
         names = {user, user.partition(delimiter)[0] if delimiter else user}
-        if mailbox.domain in self.machine:
-            return not names.isdisjoint({*system, *self._people, "root", POSTMASTER})
         domain = self._domains.get(mailbox.domain)
+        if mailbox.domain in self.machine:
+            there = {*domain.users, *domain.aliases} if domain is not None and target.lower() != alias else set()
+            return not names.isdisjoint({*system, *self._people, *there, "root", POSTMASTER})
         if domain is None:
             return True
         if target.lower() == alias:

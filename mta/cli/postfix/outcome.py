@@ -46,7 +46,7 @@ class Outcome:
         if name not in self.main:
             return None
         value = self.main.value(name)
-        if text:
+        if text and value:
             self.taken.append(Note(self.main.place(name), f"{name} = {value}: {text}"))
         return value
 

@@ -71,9 +71,12 @@ class Server:
         self._toml: dict[str, dict[str, object]] = {}
         self._lists: list[tuple[str, Mapping[str, object]]] = []
 
-    def translate(self, aliases_file: str) -> None:
-        """Make ``mta.toml``, and tell of all other parameters."""
+    def translate(self, aliases_file: str, domains: bool) -> None:
+        """Make ``mta.toml``, and tell of all other parameters; `domains`: whether there are any of ours."""
         self._outcome.take("myhostname", "hostname")
+        if not domains:
+            self._set("mx", "enabled", False)
+            self._outcome.differ("mydestination", "no domain is ours, so no mail comes in: [mx] enabled = false")
         self._listen()
         self._tls()
         self._limits()

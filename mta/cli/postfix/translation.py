@@ -58,7 +58,7 @@ def translate(
     names = Names(main, outcome, read, people() if persons is None else persons)
     names.translate()
     copied = LOCAL_ALIASES in outcome.files
-    Server(outcome, read).translate(LOCAL_ALIASES if copied else names.aliases_file)
+    Server(outcome, read).translate(LOCAL_ALIASES if copied else names.aliases_file, bool(names.domains))
     _tell_of_master(directory, outcome)
     return outcome, _try(outcome, names.aliases_file, read)
 
@@ -89,8 +89,10 @@ def _try(outcome: Outcome, aliases_file: str, read: ReadFile) -> Sequence[Proble
 
 def _told(problem: Problem, place: str) -> Problem:
     """A problem, with the path of a file below ``etc``."""
-    file = problem.file.removeprefix(place + os.sep)
-    return Problem(file, problem.line, problem.expected, problem.found.replace(place + os.sep, ""), problem.key)
+    file, expected, found = (
+        text.replace(place + os.sep, "") for text in (problem.file, problem.expected, problem.found)
+    )
+    return Problem(file, problem.line, expected, found, problem.key)
 
 
 def _without(outcome: Outcome, problem: Problem, place: str, aliases_file: str, read: ReadFile) -> bool:
