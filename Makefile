@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 PACKAGING := setup.cfg pyproject.toml plugins/mta_build.py
 
 .DELETE_ON_ERROR:
-.PHONY: help run test bench bench-check bench-mailauth interop man dist deb clean
+.PHONY: help run test bench bench-check bench-mailauth interop man dist deb pages clean
 
 help:
 	@echo 'make run     start the server on loopback with the demonstration in $(DEMO); no root, no DNS, no network'
@@ -25,6 +25,7 @@ help:
 	@echo 'make man     make the manual pages in build/man: man -l build/man/mta.1'
 	@echo 'make dist    build wheel and source distribution in dist/: pipx install dist/*.whl'
 	@echo 'make deb     build a Debian package in dist/, on a Debian: apt install ./dist/mta_*.deb'
+	@echo 'make pages   type the commands of docs/first-hour.md and troubleshooting.md, and write what they print; needs root'
 	@echo 'make clean   remove $(VENV) and what was built; var/ stays'
 	@echo
 	@echo 'PYTHON=$(PYTHON) (3.11 or later)'
@@ -60,6 +61,9 @@ dist: $(VENV)/tested man
 
 deb: dist
 	@VENV='$(VENV)' .ci/deb $(REVISION)
+
+pages: $(VENV)/tested
+	@MTA_WRITE_PAGES=1 $(BIN)/python -m pytest tests/live/test_pages.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -7,6 +7,8 @@ nothing but itself in it, and none of the services that are enabled outside. It 
 from __future__ import annotations
 
 import os
+import re
+import select
 import shutil
 import signal
 import subprocess
@@ -33,7 +35,7 @@ exec systemd-nspawn --quiet --directory="$0/root" --boot --console=pipe --regist
     --resolv-conf=off --timezone=off --link-journal=no --machine="$1" --hostname="$1" --bind-ro="$2" -- \
     systemd.show_status=no systemd.log_target=null
 """
-_END = "\x1e"
+_ENDED = re.compile(rb"\x1e(\d+)\n")
 
 
 class Machine:
@@ -52,7 +54,7 @@ class Machine:
         self.shell = subprocess.Popen(
             [*self.enter, "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
              "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "COLUMNS=100", "bash", "--norc"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/",
         )  # fmt: skip
         self.run("cd /root")
         self.run(
@@ -82,22 +84,20 @@ class Machine:
         """Type a command into the shell, return what it prints; fail where its exit status is another."""
         assert self.shell.stdin
         assert self.shell.stdout
-        self.shell.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\x1e%d\\n' $?\n")
+        self.shell.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\x1e%d\\n' $?\n".encode())
         self.shell.stdin.flush()
-        lines = []
+        octets = b""
         end = time.monotonic() + seconds
-        for line in self.shell.stdout:
-            before, mark, after = line.partition(_END)
-            lines.append(before)
-            if mark:
-                break
-            if time.monotonic() > end:
-                pytest.fail(f"not within {seconds:.0f} s: {command}\n{''.join(lines)}")
-        else:
-            pytest.fail(f"the shell ended at: {command}\n{''.join(lines)}")
-        printed = "".join(lines)
-        if status is not None and int(after) != status:
-            pytest.fail(f"status {after.strip()}, not {status}: {command}\n{printed}", pytrace=False)
+        while not (found := _ENDED.search(octets)):
+            ready, _, _ = select.select([self.shell.stdout], [], [], max(0.0, end - time.monotonic()))
+            more = os.read(self.shell.stdout.fileno(), 65536) if ready else b""
+            octets += more
+            if not more:
+                what = "the shell ended at" if ready else f"not within {seconds:.0f} s"
+                pytest.fail(f"{what}: {command}\n{octets.decode(errors='replace')}", pytrace=False)
+        printed = octets[: found.start()].decode(errors="replace")
+        if status is not None and int(found[1]) != status:
+            pytest.fail(f"status {int(found[1])}, not {status}: {command}\n{printed}", pytrace=False)
         return printed
 
     def write(self, path: str, text: str) -> None:
