@@ -178,6 +178,19 @@ def test_a_user_has_a_cap_and_root_has_none(post: Post, tmp_path: Path) -> None:
         assert taken == ["250 2.1.5"] * most + ["450 4.7.1"] * (3 - most)
 
 
+def test_a_name_is_asked_for_once(post: Post) -> None:
+    """Names may come from far away: a session asks for its own at its beginning, and never again."""
+    asked: list[int] = []
+
+    def name_of(uid: int) -> str:
+        asked.append(uid)
+        return UIDS[uid]
+
+    session = Talk(post, Local(post.reception, name_of, OWN), False, "127.0.0.1", True, 1000)
+    assert submit(session, "alice@mx.example.test") == TAKEN
+    assert asked == [1000]
+
+
 def test_a_uid_without_a_name_is_its_number() -> None:
     """A user whom passwd does not know is called by its number."""
     assert user_name(0) == "root"
