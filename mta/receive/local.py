@@ -6,8 +6,8 @@ holds for the reverse-path and for every address of From, save one: ``root`` of 
 writes so for everybody's jobs; then Sender tells who it was. A missing From, Sender, Date or Message-ID is added;
 nothing else of a message is touched. For policies and limits it is smtpd, with the login ``unix:alice``.
 
-Knowingly not here: names of users in a thread. passwd(5) is read in no time; who has users in LDAP keeps them in a cache
-(nscd, sssd), as for every other program.
+Knowingly not here: names of users in a thread. passwd(5) is read in no time; who has users in LDAP keeps them in a
+cache (nscd, sssd), as for every other program.
 
 EHLO tells the domain that a name without one means, by a keyword of our own (RFC 5321 §2.2.2): ``XORIGIN
 mail.example.org``.
@@ -65,7 +65,7 @@ class Local(Smtpd):
     def _user(self, conversation: Conversation) -> SystemUser:
         uid, settings = conversation.peer.uid, self._reception.settings
         assert uid is not None, "a connection to the local socket without its user"
-        known = conversation.account  # the name is asked for once, since NSS may have to ask others; rights are read anew
+        known = conversation.account  # the name is asked for once, since NSS may have to ask others; rights each time
         name = known.name if isinstance(known, SystemUser) else self._name_of(uid)
         return system_user(uid, name, uid in self._trusted, settings.local, settings.hostname)
 
