@@ -5,11 +5,7 @@ its own. SQLite looks through a million rows without the interpreter's lock, and
 search holds up the reactor for a millisecond, whatever it has to look through. What is found is what was durable.
 
 Measured with 1,000,000 recipients of 500,000 messages for 2,003 destinations, on the development machine: a page
-without a filter or of one destination 5 ms, a search through all rows that finds nothing 0.4 s, a summary 0.3 s. So
-there is no table of tallies by destination: it would cost every message what a summary costs once.
-
-What is said of a destination with more than `EXACT` recipients: how many there are, in which state, and which is the
-oldest, is exact; the reasons are those of the oldest and newest `SAMPLE`.
+without a filter, or of one destination, 5 ms; a search through all rows that finds nothing 0.4 s.
 """
 
 from __future__ import annotations
@@ -17,24 +13,17 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from mta.mail.queueid import accepted_at, first_queue_id
+from mta.mail.queueid import first_queue_id
 from mta.spool.port import State
 
 RARE = 20_000
 """Recipients in one state up to which they are found by that state, and more in the order of queue ids."""
-EXACT = 2_000
-"""Recipients of a destination up to which each is looked at for a summary."""
-SAMPLE = 500
-"""Oldest ones, and as many newest, that are looked at otherwise."""
-REASONS = 3
-"""Reasons that are told of a destination."""
 _SLACK = 86400.0
 """Seconds that may lie between the making of a queue id and the acceptance of its message, and more than do."""
 
@@ -70,40 +59,11 @@ class Found:
     numbers: tuple[int, ...]
 
 
-@dataclass(slots=True)
-class Waiting:
-    """What waits for one destination."""
-
-    recipients: int = 0
-    states: Counter[State] = field(default_factory=Counter)
-    oldest: float = 0.0
-    """Wall time at which the first of them was accepted."""
-    next_attempt: float | None = None
-    """Wall time; None where none of them is WAITING."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """How often, among `sampled` recipients."""
-    sampled: int = 0
-
-
-@dataclass(slots=True)
-class Summary:
-    """A whole queue."""
-
-    messages: int = 0
-    states: Counter[State] = field(default_factory=Counter)
-    oldest: float | None = None
-    """Wall time at which the first message was accepted."""
-    destinations: int = 0
-    """How many there are; of several shards, at least so many."""
-    largest: dict[str, Waiting] = field(default_factory=dict)
-    """The destinations with most recipients."""
-
-
 def find(paths: Sequence[str], wanted: Wanted, after: str = "", limit: int = 100) -> list[Found]:
     """Find up to `limit` messages behind the queue id `after` in the shards at `paths`, in the order of their ids."""
     found: list[Found] = []
     for path in paths:
-        with _reading(path) as connection:
+        with reading(path) as connection:
             query, values = _grouped(connection, wanted, after)
             # What is put together here are the constants below.
             whole = f"SELECT json_group_array(json_array(queue_id, numbers)) FROM ({query} LIMIT ?)"  # noqa: S608
@@ -116,7 +76,7 @@ def count(paths: Sequence[str], wanted: Wanted) -> tuple[int, int]:
     """Count the messages, and the recipients, that are meant."""
     messages = recipients = 0
     for path in paths:
-        with _reading(path) as connection:
+        with reading(path) as connection:
             query, values = _grouped(connection, wanted, "")
             whole = f"SELECT count(*), coalesce(sum(amount), 0) FROM ({query})"  # noqa: S608  # constants
             ((some, more),) = connection.execute(whole, values)
@@ -124,23 +84,12 @@ def count(paths: Sequence[str], wanted: Wanted) -> tuple[int, int]:
     return messages, recipients
 
 
-def summarise(paths: Sequence[str], limit: int) -> Summary:
-    """Sum up shards: the queue as a whole, and of each the `limit` destinations with most recipients."""
-    summary = Summary()
-    for path in paths:
-        with _reading(path) as connection:
-            _add(summary, connection, limit)
-    summary.destinations = max(summary.destinations, len(summary.largest))
-    largest = sorted(summary.largest.items(), key=lambda item: (-item[1].recipients, item[0]))
-    summary.largest = dict(largest[:limit])
-    return summary
-
-
 # One shard
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[sqlite3.Connection]:
+def reading(path: str) -> Iterator[sqlite3.Connection]:
+    """Read the shard in directory `path` as it is at one moment."""
     with closing(connect_reading(path)) as connection:
         connection.execute("BEGIN")
         yield connection
@@ -222,83 +171,3 @@ def _like(column: str, pattern: str) -> tuple[str, tuple[Any, ...]]:
 
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-# A summary
-
-_BY_DESTINATION = """
-    SELECT json_group_array(json_array(destination, amount, oldest, destinations)) FROM (
-        SELECT destination, count(*) AS amount, min(queue_id) AS oldest, count(*) OVER () AS destinations
-        FROM recipient GROUP BY destination ORDER BY amount DESC, destination LIMIT ?)
-"""
-_IN_STATE = """
-    SELECT destination, count(*) FROM recipient WHERE state = ?
-    AND destination IN (SELECT value FROM json_each(?)) GROUP BY destination
-"""
-_IN_STATES = """
-    SELECT destination, state, count(*) FROM recipient NOT INDEXED
-    WHERE destination IN (SELECT value FROM json_each(?)) GROUP BY destination, state
-"""
-_DUE_SOON = """
-    SELECT destination, min(due) FROM (SELECT destination, due FROM recipient WHERE state = ? ORDER BY due LIMIT ?)
-    GROUP BY destination
-"""
-_DUE_OF = "SELECT min(due) FROM recipient INDEXED BY recipient_destination WHERE destination = ? AND state = ?"
-_REASONS = """
-    SELECT coalesce(reason_text, '') || CASE WHEN coalesce(reason_source, '') = '' THEN ''
-        ELSE ' [' || reason_source || ']' END AS reason, count(*) FROM (
-        SELECT * FROM (SELECT reason_text, reason_source, queue_id, number FROM recipient WHERE destination = ?1
-            ORDER BY queue_id LIMIT ?2)
-        UNION
-        SELECT * FROM (SELECT reason_text, reason_source, queue_id, number FROM recipient WHERE destination = ?1
-            ORDER BY queue_id DESC LIMIT ?2)
-    ) GROUP BY reason ORDER BY count(*) DESC
-"""
-
-
-def _add(summary: Summary, connection: sqlite3.Connection, limit: int) -> None:
-    tally: dict[int, int] = dict(connection.execute("SELECT state, amount FROM tally"))
-    summary.messages += tally[-1]
-    summary.states.update({state: tally[state] for state in State})
-    (oldest,) = connection.execute("SELECT min(queue_id) FROM message").fetchone()
-    if oldest is not None:
-        summary.oldest = min(accepted_at(oldest), summary.oldest or accepted_at(oldest))
-    ((text,),) = connection.execute(_BY_DESTINATION, (limit,))
-    rows = json.loads(text)
-    states = _states(connection, tally, {destination: amount for destination, amount, *_ in rows})
-    soon: dict[str, float] = dict(connection.execute(_DUE_SOON, (State.WAITING, RARE)))
-    for destination, amount, first, destinations in rows:
-        summary.destinations = max(summary.destinations, destinations)
-        waiting = summary.largest.setdefault(destination, Waiting(oldest=accepted_at(first)))
-        waiting.recipients += amount
-        waiting.states.update(states[destination])
-        waiting.oldest = min(waiting.oldest, accepted_at(first))
-        due = soon.get(destination)
-        if due is None and states[destination][State.WAITING]:
-            (due,) = connection.execute(_DUE_OF, (destination, State.WAITING)).fetchone()
-        waiting.next_attempt = min((each for each in (due, waiting.next_attempt) if each is not None), default=None)
-        reasons = connection.execute(_REASONS, (destination, amount if amount <= EXACT else SAMPLE)).fetchall()
-        waiting.reasons.update(dict(reasons[:REASONS]))
-        waiting.sampled += sum(number for _, number in reasons)
-
-
-def _states(
-    connection: sqlite3.Connection, tally: dict[int, int], amounts: dict[str, int]
-) -> dict[str, Counter[State]]:
-    """Count the recipients of these destinations in each state.
-
-    All states but the commonest are counted by their index where they are rare, and the rest is the commonest.
-    """
-    states = {destination: Counter[State]() for destination in amounts}
-    names = json.dumps(list(amounts))
-    most = max(State, key=lambda state: tally[state])
-    if sum(tally[state] for state in State if state is not most) > RARE:
-        for destination, state, amount in connection.execute(_IN_STATES, (names,)):
-            states[destination][State(state)] = amount
-        return states
-    for state in State:
-        for destination, amount in connection.execute(_IN_STATE, (state, names)) if state is not most else ():
-            states[destination][state] = amount
-    for destination, amount in amounts.items():
-        states[destination][most] = amount - sum(states[destination].values())
-    return states

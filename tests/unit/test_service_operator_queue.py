@@ -166,7 +166,7 @@ def test_a_summary_is_exact_where_states_are_mixed(queue: Queue, monkeypatch: py
     queue.add("bob@a.test")
     queue.add("bob@a.test", active=True)
     few = result(queue.commands.summary({}))
-    monkeypatch.setattr("mta.spool.search.RARE", 0)
+    monkeypatch.setattr("mta.spool.summary.RARE", 0)
     many = result(queue.commands.summary({}))
     assert many == few
     assert few["largest"]["a.test"]["states"] == {"waiting": 1, "active": 1, "held": 1}

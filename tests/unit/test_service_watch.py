@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,8 @@ from mta.service.measures import Measures
 from mta.service.operator.metrics import FRESH, MetricsCommands, QueueSight
 from mta.service.watch import ANSWER_SECONDS, Watch
 from mta.settings.sections import Settings
-from mta.spool.sight import Destination, Sight
+from mta.spool.port import State
+from mta.spool.summary import Summary, Waiting
 from tests.doubles.spool import ModelSpool, message
 from tests.doubles.sync import result
 
@@ -167,7 +169,7 @@ class Worker:
     def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
         self.spool = ModelSpool()
-        self.sight = Sight()
+        self.sight = Summary()
         self.looks: list[int] = []
         self.settings = Settings(hostname="mx.example.test", state="/state", mail="/mail", **settings)
         self.measures = Measures("0", Journal(self.clock.wall), self.clock)
@@ -194,7 +196,7 @@ def test_a_worker_tells_of_its_queue_sessions_and_disk() -> None:
     worker = Worker()
     result(worker.spool.insert(message("0a", "a@a.test", "b@b.test")))
     oldest = worker.clock.wall() - 90
-    worker.sight = Sight({"a.test": Destination(7)}, 5, oldest)
+    worker.sight = Summary(states=Counter({State.WAITING: 12}), oldest=oldest, largest={"a.test": Waiting(7)})
     answer = result(worker.commands.metrics({}))
     assert number(answer, metric.QUEUE_MESSAGES) == 1
     assert number(answer, metric.QUEUE_RECIPIENTS, "waiting") == 2
@@ -211,7 +213,7 @@ def test_a_worker_tells_of_its_queue_sessions_and_disk() -> None:
 def test_an_empty_queue_has_no_age() -> None:
     """What was seen before the last message left says nothing of now."""
     worker = Worker()
-    worker.sight = Sight(oldest=worker.clock.wall() - 90)
+    worker.sight = Summary(oldest=worker.clock.wall() - 90)
     assert number(result(worker.commands.metrics({})), metric.QUEUE_OLDEST) == 0
 
 
@@ -226,10 +228,10 @@ def test_a_volume_that_is_gone_is_left_out() -> None:
 def test_top_says_why_a_destination_waits() -> None:
     """The reason of most of its recipients, their states and the next attempt are told."""
     worker = Worker()
-    seen = Destination(3, 1500.0)
-    seen.states.update(["waiting", "waiting", "held"])
+    seen = Waiting(3, next_attempt=1500.0)
+    seen.states.update({State.WAITING: 2, State.HELD: 1, State.ACTIVE: 0})
     seen.reasons.update(["late", "no answer", "no answer"])
-    worker.sight = Sight({"a.test": seen})
+    worker.sight = Summary(largest={"a.test": seen})
     worker.measures._journal.note(Kind.LOGIN_REFUSED, level=Level.NOTICE, login="bob")
     answer = result(worker.commands.top({}))
     assert answer["hostname"] == "mx.example.test"
@@ -271,7 +273,7 @@ def test_a_long_look_is_good_for_longer() -> None:
     assert number(result(worker.commands.metrics({})), metric.QUEUE_MESSAGES) == 0
     assert not asked.called
     worker.clock.advance(1)
-    looking[0].callback(Sight())
+    looking[0].callback(Summary())
     result(asked)
     worker.clock.advance(19)
     result(worker.commands.metrics({}))
@@ -284,7 +286,7 @@ def test_a_long_look_is_good_for_longer() -> None:
 def test_a_look_that_fails_leaves_what_was_seen() -> None:
     """A queue that cannot be read now is told of as it was."""
     worker = Worker()
-    worker.sight = Sight({"a.test": Destination(7)})
+    worker.sight = Summary(largest={"a.test": Waiting(7)})
     result(worker.commands.metrics({}))
     worker.clock.advance(FRESH)
     worker.queue._run_in_thread = lambda *_: defer.fail(sqlite3.OperationalError("interrupted"))

@@ -15,6 +15,7 @@ from mta.spool import search
 from mta.spool.port import Ended, State
 from mta.spool.shard import SpoolInUse
 from mta.spool.stopped import StoppedSpool
+from mta.spool.summary import summarise
 from mta.spool.view import SchemaOlder, View
 from tests.doubles.queue import Queue
 from tests.doubles.sync import inline, result
@@ -50,7 +51,7 @@ def test_looking_changes_nothing(tmp_path: Path, leave: Callable[[Queue, Path], 
     before = files(root)
     view = View(str(root), PosixDisk())
     assert [each.queue_id for each in search.find(view.paths, search.EVERYTHING)] == [queue_id]
-    assert search.summarise(view.paths, 10).messages == 1
+    assert summarise(view.paths, 10).messages == 1
     found = view.get(queue_id)
     assert found is not None
     assert view.content(queue_id) == b"Subject: x\r\n\r\nbody\r\n"

@@ -22,10 +22,12 @@ from mta.observe.tally import OTHER
 from mta.service.measures import Measures, Now
 from mta.settings.sections import Settings
 from mta.spool.port import Spool
-from mta.spool.sight import Sight, look
+from mta.spool.summary import Summary, summarise
 
 FRESH = 5.0
 """Seconds for which a look at the queue is good."""
+SECONDS = 5.0
+"""How long one look may take."""
 _SHARE = 20.0
 """A look that took a second is good for so many: it takes a twentieth of one thread at most."""
 _REASONS = 1
@@ -41,18 +43,20 @@ class QueueSight:
         self._paths = paths
         self._run_in_thread = run_in_thread
         self._seconds = seconds
-        self._seen = Sight()
+        self._seen = Summary()
         self._good_until = 0.0
         self._looking = False
 
-    async def look(self, top: int) -> Sight:
+    async def look(self, top: int) -> Summary:
         """What is seen, or was lately. A look that fails leaves what was seen before."""
         began = self._seconds()
         if self._looking or began < self._good_until:
             return self._seen
         self._looking = True
         try:
-            self._seen = await self._run_in_thread(look, self._paths(), top, self._seconds)
+            self._seen = await self._run_in_thread(
+                summarise, self._paths(), top, lambda: self._seconds() > began + SECONDS
+            )
         except sqlite3.Error:
             pass
         finally:
@@ -101,11 +105,11 @@ class MetricsCommands:
         destinations = {
             name: {
                 "recipients": each.recipients,
-                "states": dict(each.states),
-                "next": each.next,
+                "states": {state.name.lower(): count for state, count in each.states.items() if count},
+                "next": each.next_attempt,
                 "reason": next((reason for reason, _ in each.reasons.most_common(_REASONS)), ""),
             }
-            for name, each in sight.destinations.items()
+            for name, each in sight.largest.items()
         }
         return {
             "hostname": self._current().hostname,
@@ -114,15 +118,15 @@ class MetricsCommands:
             "recent": self._measures.recent.events(),
         }
 
-    def _look(self) -> defer.Deferred[Sight]:
+    def _look(self) -> defer.Deferred[Summary]:
         return defer.Deferred.fromCoroutine(self._sight.look(self._current().metrics.destinations))
 
-    def _samples(self, sight: Sight) -> dict[str, Any]:
+    def _samples(self, sight: Summary) -> dict[str, Any]:
         counts, settings = self._spool.counts(), self._current()
         now: Now = {(metric.QUEUE_MESSAGES, ()): counts.messages}
         for state, count in counts.recipients.items():
             now[metric.QUEUE_RECIPIENTS, (state.name.lower(),)] = count
-        for name, destination in sight.destinations.items():
+        for name, destination in sight.largest.items():
             now[metric.QUEUE_DESTINATION, (name,)] = destination.recipients
         if sight.others:
             now[metric.QUEUE_DESTINATION, (OTHER,)] = sight.others

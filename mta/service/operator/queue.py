@@ -35,7 +35,8 @@ from twisted.internet import defer
 from mta.disk.port import RunInThread
 from mta.service.control import CommandRefused
 from mta.spool.port import QueuedMessage, QueuedRecipient, State
-from mta.spool.search import Found, Summary, Wanted, count, find, summarise
+from mta.spool.search import Found, Wanted, count, find
+from mta.spool.summary import Summary, summarise
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""A look at whole shards."""
+"""Shards summed up."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mta.observe.tally import Tally
 from mta.observe.timed import timed_syncs
 from mta.spool.port import Retry, State
 from mta.spool.shard import open_spool
-from mta.spool.sight import SAMPLE, SECONDS, look
 from mta.spool.sqlite import SqliteSpool
+from mta.spool.summary import EXACT, SAMPLE, summarise
 from tests.doubles.spool import message
 from tests.doubles.sync import inline, result
 
@@ -42,10 +42,10 @@ def test_the_largest_destinations_are_named_over_all_shards(tmp_path: Path) -> N
     queue(one, "0b", "b.test", 2)
     queue(two, "1a", "c.test", 1, accepted=600.0)
     queue(two, "1c", "b.test", 2)
-    seen = look([one.path, two.path], 2, lambda: 0.0)
-    assert {name: each.recipients for name, each in seen.destinations.items()} == {"b.test": 4, "a.test": 3}
-    assert list(seen.destinations) == ["b.test", "a.test"]
-    assert seen.others == 1
+    seen = summarise([one.path, two.path], 2)
+    assert {name: each.recipients for name, each in seen.largest.items()} == {"b.test": 4, "a.test": 3}
+    assert list(seen.largest) == ["b.test", "a.test"]
+    assert (seen.others, seen.destinations, seen.messages) == (1, 3, 4)
     assert seen.oldest == 600.0
 
 
@@ -63,24 +63,24 @@ def test_why_and_until_when_a_destination_waits_is_seen(tmp_path: Path) -> None:
             ],
         )
     )
-    seen = look([spool.path], 5, lambda: 0.0).destinations["a.test"]
-    assert seen.states == {"waiting": 2, "held": 1}
-    assert seen.reasons.most_common(1) == [("no answer", 2)]
-    assert seen.next == 1400.0
+    seen = summarise([spool.path], 5).largest["a.test"]
+    assert seen.states == {State.WAITING: 2, State.HELD: 1}
+    assert seen.reasons.most_common(1) == [("no answer [a.test]", 2)]
+    assert seen.next_attempt == 1400.0
 
 
-def test_of_a_large_destination_a_sample_is_looked_at(tmp_path: Path) -> None:
-    """All its recipients are counted, and no more than the bound are read."""
+def test_of_a_large_destination_some_reasons_are_looked_at(tmp_path: Path) -> None:
+    """All its recipients are counted, and the reasons of the oldest and newest are read."""
     spool = shard(tmp_path)
-    queue(spool, "0a", "a.test", SAMPLE + 10)
-    seen = look([spool.path], 5, lambda: 0.0).destinations["a.test"]
-    assert (seen.recipients, seen.states.total()) == (SAMPLE + 10, SAMPLE)
+    queue(spool, "0a", "a.test", EXACT + 10)
+    seen = summarise([spool.path], 5).largest["a.test"]
+    assert (seen.recipients, seen.states[State.WAITING], seen.sampled) == (EXACT + 10, EXACT + 10, 2 * SAMPLE)
 
 
 def test_an_empty_queue_has_nothing(tmp_path: Path) -> None:
     """No destination, no age."""
-    seen = look([shard(tmp_path).path], 5, lambda: 0.0)
-    assert (seen.destinations, seen.others, seen.oldest) == ({}, 0, None)
+    seen = summarise([shard(tmp_path).path], 5)
+    assert (seen.largest, seen.others, seen.oldest) == ({}, 0, None)
 
 
 def test_a_look_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
@@ -88,9 +88,8 @@ def test_a_look_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     spool = shard(tmp_path)
     for number in range(3):
         queue(spool, f"0{number:04}", "a.test", 5000)
-    clock = count(0.0, SECONDS + 1)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-        look([spool.path], 5, lambda: next(clock))
+        summarise([spool.path], 5, lambda: True)
 
 
 def test_each_commit_is_measured(tmp_path: Path) -> None:
