@@ -23,7 +23,7 @@ from twisted.internet.testing import MemoryReactorClock
 from mta.auth.verifier import make_scram_verifier
 from mta.mail.tlsinfo import TlsInfo
 from mta.policy.script_child import QUESTIONS, _verdicts, facts
-from mta.service import policies, worker
+from mta.service import outgoing, policies, worker
 from mta.service.seat import Seat
 from mta.service.sockets import Listening
 from mta.settings.reader import load
@@ -188,11 +188,11 @@ class World:
         for address in addresses:
             self.network.listen(address, lambda address=address: Sink(address))
         resolver = ZoneResolver(zone)
-        monkeypatch.setattr(worker, "StubResolver", lambda transport, cache: resolver)
+        monkeypatch.setattr(outgoing, "StubResolver", lambda transport, cache: resolver)
+        monkeypatch.setattr(outgoing.Outgoing, "endpoint", staticmethod(self.network.endpoint))
         monkeypatch.setattr(policies, "SystemProcesses", _Processes)
         self.worker: Any = worker.Worker(Seat(), load(file), self.clock, self.journal, inline_pools())
-        self.worker._tls = _Tls()
-        self.worker._endpoint = self.network.endpoint
+        self.worker._listeners.tls = _Tls()
         self._sockets = {name: socket.socket() for name in ("mx", "smtpd")}
         self.worker.start([Listening(name, False, each, name) for name, each in self._sockets.items()])
         self.settle()

@@ -108,8 +108,8 @@ def test_a_session_in_data_is_cut_off_after_the_grace(server: MemoryServer) -> N
 
 def test_a_delivery_that_hangs_is_aborted_after_the_grace(server: MemoryServer) -> None:
     """Connections of deliveries under way are cut when the grace is over; what they tell then is waited for."""
-    hanging = server.parent._worker._relay = Hangs()
-    server.parent._worker._remote.abort = hanging.abort
+    hanging = server.parent._worker._outgoing.queue = Hangs()
+    server.parent._worker._outgoing.remote.abort = hanging.abort
     stopped = stop(server, module.GRACE_SECONDS - 1)
     assert hanging.calls == ["stop"]
     server.clock.advance(1)
@@ -122,7 +122,7 @@ def test_the_stop_is_bounded_whatever_hangs(server: MemoryServer) -> None:
     """Sessions, deliveries, Maildirs and spool that never end: the stop ends well before systemd kills, and says so."""
     connect(server)[0].dataReceived(b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
     worker = server.parent._worker
-    worker._relay, worker._store, worker._spool = Hangs(), Hangs(), Hangs()
+    worker._outgoing.queue, worker._store, worker._spool = Hangs(), Hangs(), Hangs()
     result(stop(server, TIMEOUT_STOP_SEC * 2 / 3))
     line = stopped_line(server)
     assert "level=warning" in line
@@ -164,7 +164,7 @@ def test_an_address_is_connected_to_without_a_thread(server: MemoryServer) -> No
     """IPv4 and IPv6 literals go to the socket at once: no name is looked up (the reactor in memory has no resolver)."""
     factory: Any = type("Factory", (), {"doStart": lambda self: None, "doStop": lambda self: None})()
     for address in ("192.0.2.1", "2001:db8::1"):
-        server.parent._worker._endpoint(address, 25).connect(factory)
+        server.parent._worker._outgoing.endpoint(address, 25).connect(factory)
     assert [client[:2] for client in server.clock.tcpClients] == [("192.0.2.1", 25), ("2001:db8::1", 25)]
 
 
@@ -202,11 +202,11 @@ def test_mx_leaves_a_share_of_the_connections_to_smtpd(tmp_path: Path) -> None:
     server = MemoryServer(tmp_path, demonstration(tmp_path, "[connections]\ntotal = 80\n"))
     server.start()
     worker = server.parent._worker
-    assert worker._bounds("mx") == Bounds(80, 60, 100)
-    assert worker._bounds("smtpd") == Bounds(80, 80, 100)
+    assert worker._listeners.bounds("mx") == Bounds(80, 60, 100)
+    assert worker._listeners.bounds("smtpd") == Bounds(80, 80, 100)
     server.change("total = 80\n", "total = 80\nsmtpd_share = 0.5\n")
     server.reload()
-    assert worker._bounds("mx").service == 40
+    assert worker._listeners.bounds("mx").service == 40
 
 
 def test_without_smtpd_nothing_is_kept_for_it(tmp_path: Path) -> None:
@@ -214,4 +214,4 @@ def test_without_smtpd_nothing_is_kept_for_it(tmp_path: Path) -> None:
     settings = demonstration(tmp_path, "[connections]\ntotal = 80\n")
     server = MemoryServer(tmp_path, replace(settings, smtpd=replace(settings.smtpd, enabled=False)))
     server.start()
-    assert server.parent._worker._bounds("mx") == Bounds(80, 80, 100)
+    assert server.parent._worker._listeners.bounds("mx") == Bounds(80, 80, 100)
