@@ -26,7 +26,7 @@ from mta.service.pools import Pools
 from mta.service.reactor_log import ReactorLog
 from mta.service.seat import Seat
 from mta.service.sockets import Listening
-from mta.service.worker import Worker
+from mta.service.worker import GRACE_SECONDS, Worker
 from mta.settings.problem import SettingsRefused
 from mta.settings.reader import load
 from mta.settings.sections import Settings
@@ -99,13 +99,13 @@ class Process:
         """What the operator may ask of the worker."""
         return self.worker.commands() if self.worker else {}
 
-    def stop(self) -> defer.Deferred[None]:
+    def stop(self, grace: float = GRACE_SECONDS) -> defer.Deferred[None]:
         """Stop the worker in order; fires when nothing is under way any more."""
-        return defer.Deferred.fromCoroutine(self._stop())
+        return defer.Deferred.fromCoroutine(self._stop(grace))
 
-    async def _stop(self) -> None:
+    async def _stop(self, grace: float) -> None:
         if self.worker is not None:
-            await self.worker.stop()
+            await self.worker.stop(grace)
         if self.history is not None:
             self.history.close()
         self._log.sink.flush()

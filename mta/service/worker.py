@@ -313,7 +313,7 @@ class Worker:
 
     # Stop
 
-    async def stop(self) -> None:
+    async def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Stop in order, see above; what is not committed by then was never acknowledged. Never fails."""
         self._measures.lag.stop()
         self._certificates.stop()
@@ -321,7 +321,7 @@ class Worker:
         await self._listeners.close()
         sessions = self._listeners.stop()
         deliveries = defer.ensureDeferred(out.queue.stop())
-        if not await within(self._reactor, GRACE_SECONDS, defer.DeferredList([sessions, deliveries])):
+        if not await within(self._reactor, grace, defer.DeferredList([sessions, deliveries])):
             self._listeners.abort()
             out.remote.abort()
         steps: dict[str, Callable[[], defer.Deferred[Any]]] = {
