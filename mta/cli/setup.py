@@ -70,9 +70,9 @@ _TOML = """\
 certificate = "tls/certificate.pem"   # with the certificates that lead to a known authority
 key = "tls/key.pem"
 
-#[local]                              # sendmail, cron, PHP, and who gets root's mail (docs/local-mail.md)
-#socket = "/run/mta/submit.sock"
-#aliases = "/etc/aliases"
+{off}[local]{gap}# sendmail, cron, PHP, and who gets root's mail (docs/local-mail.md)
+{off}socket = "/run/mta/submit.sock"
+{off}aliases = "/etc/aliases"
 
 #[limits]
 #message_size = "50M"
@@ -268,6 +268,8 @@ def _toml(wanted: Wanted) -> str:
     for name, line in lines.items():
         if name != "mx":
             lines[name] = f"{line} ".ljust(_COMMENTS if name in ("hostname", "state", "mail") else _COMMENTS_OF_PORTS)
+    # systemd makes the directory of the socket
+    lines |= {"off": "", "gap": " " * 31} if wanted.systemd else {"off": "#", "gap": " " * 30}
     return _TOML.format(domain=wanted.domain, **lines)
 
 

@@ -128,6 +128,8 @@ def test_systemd_sockets(machine: Machine) -> None:
         line for unit in units.glob("*.socket") for line in unit.read_text().splitlines()
     }
     assert "systemctl enable --now mta-mx.socket" in output
+    assert settings.local.socket == "/run/mta/submit.sock", "RuntimeDirectory= of the unit makes its directory"
+    assert settings.local.aliases == "/etc/aliases"
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
