@@ -28,10 +28,16 @@ def port() -> int:
 
 
 @pytest.fixture(scope="module")
-def waiting(start_daemon: StartDaemon, port: int) -> Daemon:
+def night_port() -> int:
+    """Where another will be; a connection to the first may still be open when its listener is gone."""
+    return free_ports(1)[0]
+
+
+@pytest.fixture(scope="module")
+def waiting(start_daemon: StartDaemon, port: int, night_port: int) -> Daemon:
     """A daemon whose mail for sink.test waits for a host that is down."""
     (dead,) = free_ports(1)
-    ports = {"sink.test": port, "other.test": port, "dead.test": dead}
+    ports = {"sink.test": port, "other.test": port, "dead.test": dead, "night.test": night_port}
     routes = [{"domain": domain, "host": "[127.0.0.1]", "port": there} for domain, there in ports.items()]
     return start_daemon({"relay": {"route": routes}, "queue": LONG})
 
@@ -103,10 +109,10 @@ def test_the_queue_of_a_running_daemon(waiting: Daemon, port: int) -> None:
     assert re.search(r"message\.deleted .*operator=\S+", waiting.output)
 
 
-def test_the_queue_of_a_stopped_daemon(waiting: Daemon, port: int) -> None:
+def test_the_queue_of_a_stopped_daemon(waiting: Daemon, night_port: int) -> None:
     """The same commands work on what it left; what was done is in force, and in the history, after the next start."""
-    held = deferred(waiting, "to-hold", "dave@sink.test")
-    deleted = deferred(waiting, "to-delete", "dave@sink.test")
+    held = deferred(waiting, "to-hold", "dave@night.test")
+    deleted = deferred(waiting, "to-delete", "dave@night.test")
     returned = deferred(waiting, "to-return", "dave@dead.test")
     waiting.stop()
     assert [each["queue_id"] for each in queue(waiting, "list")] == [held, deleted, returned]
@@ -114,7 +120,7 @@ def test_the_queue_of_a_stopped_daemon(waiting: Daemon, port: int) -> None:
     said(waiting, "hold", held, "--reason", "at night")
     said(waiting, "delete", deleted)
     said(waiting, "bounce", returned, "--reason", "closed at night")
-    with Sink(port=port) as sink:
+    with Sink(port=night_port) as sink:
         waiting.start()
         arrived(waiting.maildir("alice"), b"closed at night")
         assert [each["queue_id"] for each in queue(waiting, "list")] == [held]
@@ -125,7 +131,7 @@ def test_the_queue_of_a_stopped_daemon(waiting: Daemon, port: int) -> None:
     assert "at night" in told
 
 
-def test_root_acts_on_the_queue_of_another_user(waiting: Daemon, port: int) -> None:
+def test_root_acts_on_the_queue_of_another_user(waiting: Daemon) -> None:
     """What root does to the queue of a stopped daemon leaves nothing that the daemon's own user cannot use."""
     needs_root("to be another user than the server's")
     queue_id = deferred(waiting, "by-root", "dave@dead.test")
