@@ -75,9 +75,12 @@ class Child:
 
     def _spread(self, memory: str, rows: Sequence[Row]) -> None:
         """Have the parent tell the other workers."""
-        self._link.tell("spread", request={"command": "learn", "memory": memory, "rows": rows})
+        self._link.tell("spread", memory=memory, rows=rows)
 
     def _prepare(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        left, self._prepared = self._prepared, None
+        if left is not None:  # another process refused it, so it was never used
+            left.log.close()
         try:
             self._prepared = self._process.prepare()
         except SettingsRefused as refused:

@@ -6,9 +6,11 @@ a child    event                          what comes of it
 starting   it answers that it listens     ready
            it says what keeps it          the start of the server fails; later: gone
            it ends                        as when ready
+           no answer for `START_SECONDS`  killed: it hangs
 ready      it ends                        what it had on the board is taken off; gone
            no answer for `SILENCE`        killed: it hangs
-gone       `Pause` has passed             starting; it finds its shards as the dead one left them
+gone       its pause has passed           starting; it finds its shards as the dead one left them
+           no process can be made         gone, for another pause
 stopping   it ends, or is killed in time  stopped
 =========  =============================  ===========================================================================
 
@@ -50,6 +52,8 @@ ASK_EVERY = 10.0
 """Seconds between two questions whether it still answers."""
 SILENCE = 60.0
 """Seconds without an answer after which a child hangs."""
+START_SECONDS = 600.0
+"""Seconds without an answer after which a child hangs that is starting: a large spool after a crash takes minutes."""
 STOP_SECONDS = 50.0
 """How long a stop waits before it kills: a worker needs less, and systemd waits for 60."""
 
@@ -86,12 +90,14 @@ class Children:
         return self._children[number].ask(request["command"], **arguments)
 
     def prepare(self) -> defer.Deferred[None]:
-        """See `Crew`. A child that is starting reads the new configuration anyway."""
-        return self._all("prepare")
+        """See `Crew`."""
+        done = [child.ask("prepare") for child in self._children if child.ready]
+        return defer.gatherResults(done, consumeErrors=True).addCallbacks(lambda _: None, first_failure)
 
     def use(self) -> defer.Deferred[None]:
-        """See `Crew`."""
-        return self._all("use")
+        """See `Crew`. A child that is starting may have read the old configuration: it reads again when it has."""
+        done = [child.use() for child in self._children]
+        return defer.gatherResults(done, consumeErrors=True).addCallbacks(lambda _: None, first_failure)
 
     def stop(self) -> defer.Deferred[None]:
         """See `Crew`."""
@@ -99,16 +105,11 @@ class Children:
         return stopped.addCallback(lambda _: close(self.sockets))
 
     def spread(self, number: int, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Pass on what one of them told to all the others."""
-        arguments = {key: value for key, value in request.items() if key != "command"}
+        """Pass on what one of them learnt to all the others; nothing else passes from one to another."""
         for child in self._children:
             if child.number != number and child.link is not None:
-                child.link.tell(request["command"], **arguments)
+                child.link.tell("learn", memory=request["memory"], rows=request["rows"])
         return {}
-
-    def _all(self, command: str) -> defer.Deferred[None]:
-        done = [child.link.ask(command) for child in self._children if child.ready and child.link is not None]
-        return defer.gatherResults(done, consumeErrors=True).addCallbacks(lambda _: None, first_failure)
 
 
 class _Child(protocol.ProcessProtocol):
@@ -129,13 +130,24 @@ class _Child(protocol.ProcessProtocol):
 
     @property
     def answering(self) -> bool:
-        """Whether it has answered lately, or has no need to yet."""
-        since: float = self._reactor.seconds() - self._answered
-        return since < SILENCE
+        """Whether it has answered lately, or has no need to yet: a slow start of one is no reason to end all."""
+        return not self.ready or self._silent < SILENCE
+
+    @property
+    def _silent(self) -> float:
+        """Seconds without an answer."""
+        silent: float = self._reactor.seconds() - self._answered
+        return silent
 
     def start(self) -> defer.Deferred[None]:
-        """Make the process, and have it listen."""
+        """Make the process, and have it listen. Raises OSError where the system has no room for one."""
         ours, theirs = socket.socketpair()
+        with ours, theirs:
+            link = self.link = self._make(ours, theirs)
+        self._look(link)
+        return self._begin(link)
+
+    def _make(self, ours: socket.socket, theirs: socket.socket) -> Link:
         children = self._children
         descriptors = [theirs.fileno(), children.board.descriptor, *(each.socket.fileno() for each in children.sockets)]
         self._since = self._answered = self._reactor.seconds()
@@ -147,13 +159,10 @@ class _Child(protocol.ProcessProtocol):
                 env={name: value for name, value in os.environ.items() if name not in _NOT_INHERITED},
                 childFDs={0: nothing.fileno(), 1: 1, 2: 2, **dict(enumerate(descriptors, LINK))},
             )
-        theirs.close()
-        link = self.link = Link({"spread": self._spread}, children.journal, lambda: None)
-        factory = protocol.Factory.forProtocol(lambda: link)
+        link = Link({"spread": self._spread}, children.journal, lambda: None)
         ours.setblocking(False)
-        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-        ours.close()
-        return self._begin(link)
+        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, protocol.Factory.forProtocol(lambda: link))
+        return link
 
     def _begin(self, link: Link) -> defer.Deferred[None]:
         sockets = [
@@ -167,9 +176,9 @@ class _Child(protocol.ProcessProtocol):
 
     def _begun(self, answer: dict[str, Any], link: Link) -> None:
         self.ready = True
+        self._answered = self._reactor.seconds()
         self._children.names = answer["commands"]
         self._children.journal.note(Kind.WORKER_STARTED, level=Level.NOTICE, worker=self.number, pid=self._pid)
-        self._look(link)
 
     def _not_begun(self, failure: Failure, link: Link) -> Failure:
         if link.transport is not None:
@@ -181,6 +190,16 @@ class _Child(protocol.ProcessProtocol):
         if not self.ready or self.link is None:
             return defer.fail(CommandRefused(f"worker {self.number} is being started; try again"))
         return self.link.ask(command, **arguments).addErrback(self._lost)
+
+    def use(self) -> defer.Deferred[Any]:
+        """Have it use the configuration that was prepared. One that dies of it begins with that."""
+        if self.link is None:
+            return defer.succeed(None)
+        if not self.ready:
+            self.link.tell("prepare")
+            self.link.tell("use")
+            return defer.succeed(None)
+        return self.link.ask("use").addErrback(lambda failure: failure.trap(ConnectionLost))
 
     def stop(self) -> defer.Deferred[None]:
         """Have it stop in order; it is killed when it does not."""
@@ -206,39 +225,51 @@ class _Child(protocol.ProcessProtocol):
                 self._stopped.callback(None)
             return
         lived = self._reactor.seconds() - self._since
-        healthy = ready and lived >= HEALTHY
+        self._start_later(_ended(reason), healthy=ready and lived >= HEALTHY)
+
+    def _start_later(self, why: str, healthy: bool) -> None:
         wait = 0.0 if healthy else self._pause
         self._pause = FIRST_PAUSE if healthy else min(2 * self._pause, LONGEST_PAUSE)
-        said = Reason(f"{_ended(reason)}; the next is started in {wait:g} s", "mta.service.children")
-        self._children.journal.note(Kind.WORKER_DIED, said, level=Level.ALERT, worker=self.number)
+        self._alert(f"{why}; the next is started in {wait:g} s")
         self._next = self._reactor.callLater(wait, self._again)
 
     def _again(self) -> None:
-        self.start().addErrback(self._not_started)
+        try:
+            started = self.start()
+        except OSError as error:
+            self.link = None
+            if self._pid is None:
+                self._start_later(f"no process can be made: {error.strerror or error}", healthy=False)
+            return
+        started.addErrback(self._not_started)
 
     def _not_started(self, failure: Failure) -> None:
         """What keeps it stands in the log; its end is noted when it comes."""
         if not isinstance(failure.value, ConnectionLost):
-            why = Reason(failure.getErrorMessage(), "mta.service.children")
-            self._children.journal.note(Kind.WORKER_DIED, why, level=Level.ALERT, worker=self.number)
+            self._alert(failure.getErrorMessage())
+
+    def _alert(self, why: str) -> None:
+        said = Reason(why, "mta.service.children")
+        self._children.journal.note(Kind.WORKER_DIED, said, level=Level.ALERT, worker=self.number)
 
     def _look(self, link: Link) -> None:
         """Ask whether it answers, again and again as long as it lives."""
         if link is not self.link or self._stopped is not None:
             return
-        if not self.answering:
-            said = Reason(f"no answer for {SILENCE:g} s: it hangs, and is killed", "mta.service.children")
-            self._children.journal.note(Kind.WORKER_DIED, said, level=Level.ALERT, worker=self.number)
+        patience = SILENCE if self.ready else START_SECONDS
+        if self._silent >= patience:
+            self._alert(f"no answer for {patience:g} s: it hangs, and is killed")
             self._signal("KILL")
             return
-        link.ask("ping").addCallbacks(self._heard, lambda _: None)
+        if self.ready:
+            link.ask("ping").addCallbacks(self._heard, lambda _: None)
         self._reactor.callLater(ASK_EVERY, self._look, link)
 
     def _heard(self, answer: dict[str, Any]) -> None:
         self._answered = self._reactor.seconds()
 
     def _spread(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return self._children.spread(self.number, request["request"])
+        return self._children.spread(self.number, request)
 
     @property
     def _pid(self) -> int | None:

@@ -2,11 +2,13 @@
 
 ::
 
-    {"ask": 7, "command": "queue-list", …}      wants an answer
-    {"answer": 7, "ok": true, …}                is one; ``{"ok": false, "error": "…"}``: refused
-    {"command": "remember", …}                  wants none
+    {"ask": 7, "request": {"command": "queue-list", …}}     wants an answer
+    {"answer": 7, "result": {"ok": true, …}}                is one; ``{"ok": false, "error": "…"}``: refused
+    {"request": {"command": "remember", …}}                 wants none
 
 Who is asked answers in whatever order it comes to ends. When the other end is gone, all that was asked of it fails.
+What an operator typed stands within the request, so that none of its keys is one of ours. A line that is none of these
+is the other end's fault, or that of whoever has taken it over: it is noted, and the link ends.
 """
 
 from __future__ import annotations
@@ -48,23 +50,33 @@ class Link(LineOnlyReceiver):
             return defer.fail(ConnectionLost())
         number = next(self._numbers)
         answer = self._asked[number] = defer.Deferred()
-        self._send({"ask": number, "command": command, **arguments})
+        self._send({"ask": number, "request": {**arguments, "command": command}})
         return answer
 
     def tell(self, command: str, /, **arguments: object) -> None:
         """Have a command carried out, and hear nothing of it."""
         if self.transport is not None:
-            self._send({"command": command, **arguments})
+            self._send({"request": {**arguments, "command": command}})
 
     def lineReceived(self, line: bytes) -> None:
         """Take a request or an answer."""
-        said = json.loads(line)
-        if "answer" in said:
-            self._take(said)
+        if self._gone:
             return
-        answer = carry_out(self.commands, said, self._journal)
+        try:
+            self._hear(json.loads(line))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as fault:
+            self._journal.fault("link", fault)
+            self._gone = True
+            if self.transport is not None:
+                self.transport.loseConnection()
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        if "answer" in said:
+            self._take(said["answer"], dict(said["result"]))
+            return
+        answer = carry_out(self.commands, dict(said["request"]), self._journal)
         if "ask" in said:
-            answer.addCallback(lambda result: self._send({"answer": said["ask"], **result}))
+            answer.addCallback(lambda result: self._send({"answer": said["ask"], "result": result}))
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
         """Fail what was asked."""
@@ -74,14 +86,14 @@ class Link(LineOnlyReceiver):
             answer.errback(ConnectionLost())
         self._lost()
 
-    def _take(self, said: dict[str, Any]) -> None:
-        answer = self._asked.pop(said.pop("answer"), None)
+    def _take(self, number: int, result: dict[str, Any]) -> None:
+        answer = self._asked.pop(number, None)
         if answer is None or answer.called:
             return
-        if said.pop("ok"):
-            answer.callback(said)
+        if result.pop("ok"):
+            answer.callback(result)
         else:
-            answer.errback(CommandRefused(said["error"]))
+            answer.errback(CommandRefused(result["error"]))
 
     def _send(self, said: Mapping[str, object]) -> None:
         if self.transport is not None:

@@ -75,7 +75,7 @@ def test_each_answer_reaches_its_question(pair: Pair) -> None:
     """Answers come in any order, and go to who asked."""
     late, soon = pair.parent.ask("wait"), pair.parent.ask("echo", word="hello")
     pair.pass_on()
-    assert result(soon) == {"ask": 1, "command": "echo", "word": "hello"}
+    assert result(soon) == {"command": "echo", "word": "hello"}
     assert not late.called
     pair.waiting[0].callback({"late": True})
     pair.pass_on()
