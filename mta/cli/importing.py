@@ -1,7 +1,7 @@
 """``mta import``: a configuration of another server, as a beginning of ours.
 
-Exit status: 0 it is written, or told; 66 the configuration of the other server cannot be read; 73 ours is there already,
-or cannot be written.
+Exit status: 0 it is written, or told; 66 the configuration of the other server cannot be read; 73 ours is there
+already, or cannot be written.
 """
 
 from __future__ import annotations

@@ -135,12 +135,12 @@ def test_a_running_server_uses_new_files(tmp_path: Path) -> None:
     """Within a minute the worker makes its TLS connections from them; a stop ends the looking."""
     server = MemoryServer(tmp_path, demonstration(tmp_path))
     server.start()
-    before = server.parent._worker._tls.context()
+    before = server.parent._worker._listeners.tls.context()
     server.clock.advance(LOOK_SECONDS)
-    assert server.parent._worker._tls.context() is before
+    assert server.parent._worker._listeners.tls.context() is before
     for name, octets in zip(("certificate", "key"), make_self_signed(["new.test"], time.time(), 9), strict=True):
         (tmp_path / f"etc/tls/{name}.pem").write_bytes(octets)
     server.clock.advance(LOOK_SECONDS)
-    assert server.parent._worker._tls.context() is not before
+    assert server.parent._worker._listeners.tls.context() is not before
     assert "certificate.loaded level=notice" in server.log()
     result(server.parent.stopService())
