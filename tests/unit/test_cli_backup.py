@@ -19,6 +19,7 @@ from mta.cli import main
 from mta.spool.port import State
 from tests.doubles.queue import Queue
 from tests.doubles.service import demonstration
+from tests.doubles.spool import whole
 
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 100_000 + b"\r\n"
 
@@ -50,9 +51,18 @@ class Server:
         other = Queue(self.root / "new/var", time.time())
         found = {each.queue_id: other.states(each.queue_id) for each in other.spool.page()}
         if self.large in found:
-            assert other.spool.content(self.large) == LARGE
+            assert whole(other.spool.content(self.large)) == LARGE
         other.close()
         return found
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """The commands set the umask of their process, which here is that of all tests."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture
