@@ -117,7 +117,7 @@ class Parent(service.Service):
         if failed and self.running:
             assert failed[0].value is not None, "a Failure holds an exception"
             tell_cannot_start(failed[0].value)
-            stopped = self._crew.stop()
+            stopped = self._crew.stop().addCallback(lambda _: self._process.stop())
             stopped.addBoth(lambda _: os._exit(1))
 
     async def _start(self) -> None:
