@@ -1,12 +1,14 @@
 """``/metrics`` over HTTP: what Prometheus scrapes. The parent serves it, and asks all workers each time.
 
 Nobody is asked for a password, so it listens where ``[metrics] listen`` says and nowhere by default. What a stranger
-could use up is bounded: so many connections, a time for each, and one question to the workers at a time, whose answer
-all who wait for it share.
+could use up is bounded: so many connections, of which the eldest makes room for a new one, so that nobody holds them
+all; a time of silence for each; no content of a request is kept, in memory or in a file; and one question to the
+workers at a time, whose answer all who wait for it share.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,7 +27,7 @@ from mta.service.exposition import CONTENT_TYPE, expose
 from mta.settings.values import Endpoint
 
 CONNECTIONS = 20
-"""Open at once; more are closed. Each Prometheus server needs one."""
+"""Open at once; one more, and the eldest is closed. Each Prometheus server needs one."""
 IDLE_SECONDS = 90.0
 """Seconds of silence after which a connection is closed: longer than usual intervals between scrapes."""
 ANSWER_SECONDS = 8.0
@@ -136,6 +138,13 @@ class _Index(resource.Resource):
         return _INDEX
 
 
+class _Nowhere(io.BytesIO):
+    """A file that keeps nothing."""
+
+    def write(self, octets: Any, /) -> int:
+        return len(octets)
+
+
 class _Site(server.Site):
     """A site that logs nothing, for a scrape every quarter of a minute is no news, and takes so many connections."""
 
@@ -144,21 +153,29 @@ class _Site(server.Site):
 
     def __init__(self, root: resource.Resource, reactor: Any) -> None:
         super().__init__(root, timeout=IDLE_SECONDS, reactor=reactor)  # type: ignore[no-untyped-call]  # likewise
-        self._open = 0
+        self._open: dict[Any, Any] = {}
 
     def buildProtocol(self, addr: Any) -> Any:
-        if self._open >= CONNECTIONS:
-            return None
+        if len(self._open) >= CONNECTIONS:
+            eldest = self._open.pop(next(iter(self._open)))
+            eldest.abortConnection()
         channel: Any = super().buildProtocol(addr)  # type: ignore[no-untyped-call]  # likewise
-        lost = channel.connectionLost
-        self._open += 1
+        made, lost = channel.makeConnection, channel.connectionLost
+
+        def entered(transport: Any) -> None:
+            self._open[channel] = transport
+            made(transport)
 
         def left(reason: Failure) -> None:
-            self._open -= 1
+            self._open.pop(channel, None)
             lost(reason)
 
-        channel.connectionLost = left
+        channel.makeConnection, channel.connectionLost = entered, left
         return channel
+
+    def getContentFile(self, length: int | None) -> io.BytesIO:
+        """Where the content of a request goes; Twisted would make a temporary file, as large as the client likes."""
+        return _Nowhere()
 
     def log(self, request: Any) -> None:
         """Nothing."""

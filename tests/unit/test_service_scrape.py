@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import tracemalloc
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet import defer, task
 from twisted.internet.address import IPv4Address
@@ -95,22 +97,25 @@ class Server:
         self.answers.append(defer.Deferred())
         return self.answers[-1]
 
-    def get(self, path: str) -> StringTransport | None:
-        """Connect and ask for a page."""
+    def connect(self) -> Any:
+        """Connect; gives the transport, whose `protocol` is the server's."""
         protocol = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
-        if protocol is None:
-            return None
-        transport = StringTransport()
+        transport: Any = StringTransport()
         transport.protocol = protocol
         protocol.makeConnection(transport)
-        protocol.dataReceived(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return transport
+
+    def get(self, path: str) -> Any:
+        """Connect and ask for a page."""
+        transport = self.connect()
+        transport.protocol.dataReceived(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return transport
 
 
-def said(transport: StringTransport | None) -> str:
+def said(transport: Any) -> str:
     """What came back."""
-    assert transport is not None
-    return transport.value().decode()
+    text: str = transport.value().decode()
+    return text
 
 
 def test_the_workers_answers_are_one_page() -> None:
@@ -164,7 +169,6 @@ def test_who_leaves_early_is_forgotten() -> None:
     """A client that goes away before the answer gets none, and the others do."""
     server = Server()
     gone, there = server.get("/metrics"), server.get("/metrics")
-    assert gone is not None
     gone.protocol.connectionLost(Failure(ConnectionResetError()))
     server.answers[0].callback({"workers": {}})
     assert said(there).startswith("HTTP/1.1 200")
@@ -183,14 +187,59 @@ def test_a_port_that_cannot_be_had_stops_nothing() -> None:
 
 
 def test_connections_are_bounded() -> None:
-    """More connections than the bound are closed at once, and one that ends makes room."""
+    """One more than the bound, and the eldest is closed: who holds connections open keeps nobody out."""
     server = Server()
     pages = [server.get("/") for _ in range(CONNECTIONS)]
     assert all("metrics" in said(page) for page in pages)
-    assert server.get("/") is None
-    assert pages[0] is not None
-    pages[0].protocol.connectionLost(Failure(ConnectionResetError()))
-    assert server.get("/") is not None
+    for eldest in pages[:2]:
+        assert not eldest.disconnecting
+        assert "metrics" in said(server.get("/"))
+        assert eldest.disconnecting
+        eldest.protocol.connectionLost(Failure(ConnectionResetError()))
+    pages[5].protocol.connectionLost(Failure(ConnectionResetError()))
+    server.get("/")
+    assert not any(page.disconnecting for page in pages[2:])
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000000000000", "Transfer-Encoding: chunked"])
+def test_what_a_client_uploads_is_kept_nowhere(framing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger fills neither memory nor a disk with the content of a request."""
+    monkeypatch.setattr("twisted.web.http.tempfile.TemporaryFile", lambda: pytest.fail("a file was made"))
+    server = Server()
+    channel = server.connect()
+    channel.protocol.dataReceived(f"POST /metrics HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n".encode())
+    tracemalloc.start()
+    for _ in range(100):
+        channel.protocol.dataReceived(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * 0x10000
+    assert server.answers == []
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\0" * 100_000,
+        b"GET /" + b"a" * 100_000,
+        b"GET /metrics HTTP/1.1\r\n" + b"A: b\r\n" * 10_000,
+        b"GET /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01" + b"\xff" * 500,
+    ],
+)
+def test_any_octets_are_answered_or_cut_off(octets: bytes) -> None:
+    """What is no request for a page of ours asks the workers nothing, and shows nothing."""
+    server = Server()
+    channel = server.connect()
+    for at in range(0, len(octets), 1000):
+        if not channel.disconnecting:
+            channel.protocol.dataReceived(octets[at : at + 1000])
+    assert server.answers == []
+    assert b"root:" not in channel.value()
+    assert not channel.value().startswith(b"HTTP/1.1 200")
+    assert server.journal.of(Kind.FAULT) == []
 
 
 def test_other_pages_are_not_there() -> None:
