@@ -194,12 +194,12 @@ def show(config: Path, as_json: bool, queue_id: str) -> None:
 @click.argument("queue_id")
 def content(config: Path, head: bool, queue_id: str) -> None:
     """Write the octets of a message, as they would be sent, to standard output."""
+    from mta.spool.port import head_of, pieces_of
+
     with desk(config) as asked:
-        octets = asked.content(queue_id)
-    if head:
-        fields, empty, _ = octets.partition(b"\r\n\r\n")
-        octets = fields + b"\r\n" if empty else octets
-    sys.stdout.buffer.write(octets)
+        found = asked.content(queue_id)
+        for octets in (head_of(found).octets,) if head else pieces_of(found):
+            sys.stdout.buffer.write(octets)
 
 
 # Acts

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mta.mail.reason import Reason
     from mta.observe.journal import Journal
     from mta.settings.sections import Settings
-    from mta.spool.port import QueuedMessage, QueuedRecipient
+    from mta.spool.port import Content, QueuedMessage, QueuedRecipient
     from mta.spool.stopped import StoppedSpool
     from mta.spool.view import View
 
@@ -86,8 +86,8 @@ class Desk:
                 self.stopped = True
         return self._alone(command, request)
 
-    def content(self, queue_id: str) -> bytes:
-        """Read the content of a message: from the spool itself, also while the daemon runs. Raises CommandRefused."""
+    def content(self, queue_id: str) -> Content:
+        """Return the content of a message: from the spool itself, also while the daemon runs. Raises CommandRefused."""
         view = self._seen()
         try:
             return view.content(queue_id)

@@ -10,7 +10,7 @@ Paths are `str` below directories that only we name; nothing a peer sends become
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,10 +72,11 @@ class Disk(Protocol):
         """
         ...
 
-    def write_new(self, path: str, chunks: Sequence[bytes], mode: int = 0o600, gid: int = -1) -> File:
-        """`create` and write all chunks with as few system calls as there can be; the file stays open.
+    def write_new(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, gid: int = -1) -> File:
+        """`create` and write all chunks, a few with each system call; the file stays open.
 
-        What fails is closed and unlinked before the error is raised.
+        No more than those few are asked for ahead, so a large file that is made of pieces is never whole in memory.
+        What fails, also in asking for a chunk, is closed and unlinked before the error is raised.
         """
         ...
 

@@ -5,17 +5,15 @@ In transit lines end with CRLF, and a bare CR or LF is nowhere (RFC 5321 §2.3.8
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 
-def with_local_line_ends(chunks: Sequence[bytes]) -> list[bytes]:
-    """Return `chunks` with LF for each CRLF, also for one that is split between two chunks."""
-    out = []
+def with_local_line_ends(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give `chunks` with LF for each CRLF, also for one that is split between two chunks; one after the other."""
     held = b""
     for chunk in chunks:
         octets = held + chunk if held else chunk
         held = b"\r" if octets.endswith(b"\r") else b""
-        out.append((octets[:-1] if held else octets).replace(b"\r\n", b"\n"))
+        yield (octets[:-1] if held else octets).replace(b"\r\n", b"\n")
     if held:
-        out.append(held)
-    return out
+        yield held

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twisted.internet import defer, interfaces
@@ -35,8 +36,9 @@ class Delivery:
 
     maildir: str
     queue_id: str
-    chunks: tuple[bytes, ...]
-    """The content with trace fields in front and CRLF line ends."""
+    chunks: Iterable[bytes]
+    """The content with trace fields in front and CRLF line ends. A tuple is in memory; anything else may block, and is
+    asked for on a thread, chunk by chunk as it is written."""
     replay: bool = False
     """Whether an earlier attempt may have delivered it already: then it is looked for first."""
 
@@ -65,7 +67,7 @@ class StoreLimits:
     """Bounds of batches; the numbers are measured choices of ours, no RFC has them."""
 
     large: int = 256 * 1024
-    """Octets of content from which on a message is written and synced in a thread before it joins a batch."""
+    """Octets of content in memory from which on a message is written and synced in a thread before it joins a batch."""
     batch: int = 256
     """Messages that share a sync of their contents, and then one of their names."""
     waiting: int = 1000
@@ -137,9 +139,7 @@ class MaildirStore:
         return defer.ensureDeferred(self._deliver_slowly(delivery, name))
 
     async def _deliver_slowly(self, delivery: Delivery, name: str) -> int:
-        await self._run_large(self._make, delivery.maildir)
-        self._made.add(delivery.maildir)
-        volume = self._volume(delivery.maildir)
+        volume = await self._ready(delivery)
         if delivery.replay:
             found = await self._run_large(self._find, delivery.maildir, name)
             if found:
@@ -153,6 +153,15 @@ class MaildirStore:
             written = self._write(delivery, name, generation)
         return await volume.commit(written)
 
+    async def _ready(self, delivery: Delivery) -> Volume:
+        """Return the volume of a Maildir that is there, or made again: one that is known costs no sync."""
+        if delivery.maildir in self._made and not delivery.replay:
+            with contextlib.suppress(FileNotFoundError):
+                return self._volume(delivery.maildir)
+        await self._run_large(self._make, delivery.maildir)
+        self._made.add(delivery.maildir)
+        return self._volume(delivery.maildir)
+
     def _ended(self, result: int | Failure, place: tuple[str, str]) -> None:
         for done in self._under_way.pop(place):
             done.callback(result)
@@ -165,7 +174,8 @@ class MaildirStore:
                 done.callback(None)
 
     def _is_large(self, delivery: Delivery) -> bool:
-        return sum(map(len, delivery.chunks)) > self._limits.large
+        chunks = delivery.chunks
+        return not isinstance(chunks, tuple) or sum(map(len, chunks)) > self._limits.large
 
     def _write(self, delivery: Delivery, name: str, generation: int) -> Written:
         chunks = with_local_line_ends(delivery.chunks)

@@ -36,12 +36,12 @@ class Bouncer:
     def reports(
         self,
         message: QueuedMessage,
-        content: bytes,
+        head: bytes,
         steps: Sequence[tuple[QueuedRecipient, Step]],
         now: float,
         active: Callable[[Sequence[str]], bool],
     ) -> tuple[tuple[Message, ...], Mapping[int, Reason]]:
-        """Make the reports that `steps` ask for: one of failures, one of delays.
+        """Make the reports that `steps` ask for, which quote `head`: one of failures, one of delays.
 
         The mapping says for each recipient (by number) that nothing is reported about, why not.
         """
@@ -62,7 +62,7 @@ class Bouncer:
             if isinstance(to, Reason):
                 reasons.update((queued.number, to) for queued, _ in wanted)
             else:
-                reports.append(self._report(message, content, wanted, to, now, active))
+                reports.append(self._report(message, head, wanted, to, now, active))
         return tuple(reports), reasons
 
     def _reader(self, message: QueuedMessage) -> tuple[Addressed, ...] | Reason:
@@ -74,7 +74,7 @@ class Bouncer:
     def _report(
         self,
         message: QueuedMessage,
-        content: bytes,
+        head: bytes,
         about: Sequence[tuple[QueuedRecipient, Step]],
         to: tuple[Addressed, ...],
         now: float,
@@ -92,7 +92,7 @@ class Bouncer:
                 accepted=message.accepted,
                 until=message.accepted + self.lifetime(),
                 about=tuple(About(queued.recipient, step.outcome) for queued, step in about),
-                content=content,
+                content=head,
             ),
             self.chance,
         )

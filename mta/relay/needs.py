@@ -23,12 +23,11 @@ from dataclasses import dataclass, field
 
 from mta.mail.outcome import Failed
 from mta.mail.reason import Reason
-from mta.message.header import find_head
 from mta.settings.values import fold_domain
 from mta.smtp.address import Mailbox
 from mta.smtp.client import Command, Extensions, mail, rcpt
 from mta.smtp.status import CONVERSION_NEEDED, MESSAGE_TOO_BIG, NON_ASCII_ADDRESS, Status
-from mta.spool.port import QueuedMessage, QueuedRecipient
+from mta.spool.port import Content, QueuedMessage, QueuedRecipient, head_of
 
 
 @dataclass(slots=True)
@@ -42,12 +41,15 @@ class Fit:
 
 def fit(
     message: QueuedMessage,
-    content: bytes,
+    content: Content,
     recipients: Sequence[QueuedRecipient],
     offer: Extensions,
     remote: str,
 ) -> Fit:
-    """Hold `message` against `offer`, which `remote` (for reasons) made in its last EHLO."""
+    """Hold `message` against `offer`, which `remote` (for reasons) made in its last EHLO.
+
+    Raises OSError where the head has to be looked at and cannot be read.
+    """
     envelope = message.envelope
     result = Fit()
 
@@ -58,7 +60,7 @@ def fit(
 
     if offer.size and len(content) > offer.size:
         return fail(MESSAGE_TOO_BIG, f"{len(content)} octets, and the host takes {offer.size}")
-    if not offer.smtputf8 and envelope.smtputf8 and not find_head(content).octets.isascii():
+    if not offer.smtputf8 and envelope.smtputf8 and not head_of(content).octets.isascii():
         return fail(NON_ASCII_ADDRESS, "the header has UTF-8 in it, and the host offers no SMTPUTF8")
     if message.eight_bit and not offer.eight_bit_mime:
         return fail(CONVERSION_NEEDED, "the content has 8-bit octets, and the host offers no 8BITMIME")

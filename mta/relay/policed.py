@@ -26,7 +26,7 @@ from mta.policy.chain import Chain, Ruling
 from mta.policy.facts import Facts, Stage
 from mta.relay.port import Delivery
 from mta.smtp import status
-from mta.spool.port import QueuedMessage, QueuedRecipient
+from mta.spool.port import Content, QueuedMessage, QueuedRecipient
 
 
 class PolicedDelivery:
@@ -38,7 +38,7 @@ class PolicedDelivery:
         self._journal = journal
 
     async def deliver(
-        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+        self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> Mapping[int, Outcome]:
         """See `Delivery`."""
         chain = self._chain()

@@ -6,17 +6,18 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from mta.mail.outcome import Outcome
-from mta.spool.port import QueuedMessage, QueuedRecipient
+from mta.spool.port import Content, QueuedMessage, QueuedRecipient
 
 
 class Delivery(Protocol):
     """Makes one attempt at a message for those of its recipients that share a destination."""
 
     def deliver(
-        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+        self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> Awaitable[Mapping[int, Outcome]]:
         """Return an `Outcome` for each recipient by its number; never raises for a cause on the other side.
 
-        An exception is a bug of ours: the caller notes it and defers with `local` set.
+        Content in a file is read as it is needed, and may be read for as long as this lasts. An OSError of that is a
+        cause of ours, any other exception a bug: the caller notes it and defers with `local` set.
         """
         ...

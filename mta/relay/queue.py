@@ -43,7 +43,7 @@ from mta.relay.settler import RECORD_AGAIN, Settler
 from mta.settings.expansion import LOCAL
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
-from mta.spool.port import Message, QueuedMessage, QueuedRecipient, Spool, State, as_queued
+from mta.spool.port import PIECE, Message, QueuedMessage, QueuedRecipient, Spool, State, as_queued
 
 LOOK_AGAIN = 60.0
 """Longest time in seconds between two looks into the spool: wall time may have jumped."""
@@ -57,8 +57,11 @@ _KEPT_EACH = 64 * 1024
 """Octets of content that is kept in memory from the commit to the first attempt; larger ones are read again."""
 _KEPT_ALL = 64 * 1024 * 1024
 """Octets of all content kept so."""
+_HELD_EACH = 4 * PIECE
+"""Octets of content in memory during an attempt, at most: what is larger stays in its file, of which a few pieces are
+on their way."""
 _HELD_ALL = 128 * 1024 * 1024
-"""Octets of content in all attempts that run at once; a message beyond it runs alone."""
+"""Octets of content in memory in all attempts that run at once."""
 WAIT_TOLD = 10.0
 """Seconds in memory after which it is told why a job waits."""
 START_TOLD = 1.0
@@ -447,8 +450,8 @@ class RelayQueue:
             why = Reason(f"{job.destination} rests: {resting.text}", resting.source)
             return _all(job, Deferred(why, status.NO_ANSWER))
         delivery = self._local if job.destination == LOCAL else self._remote
-        size = job.message.size
-        await self._budget.take(size)
+        held = min(job.message.size, _HELD_EACH)
+        await self._budget.take(held)
         try:
             content = self._spool.content(job.message.queue_id) if job.content is None else job.content
             outcomes = await delivery.deliver(job.message, content, job.recipients)
@@ -456,7 +459,7 @@ class RelayQueue:
             reason = Reason(f"cannot read the content: {error}", "spool")
             return _all(job, Deferred(reason, status.SYSTEM_FAULT, local=True))
         finally:
-            self._budget.give_back(size)
+            self._budget.give_back(held)
         out_of_reach = unreachable(outcomes)
         if out_of_reach is None:
             job.pace.reached(job.destination)

@@ -42,7 +42,7 @@ from mta.settings.sections import RelaySettings
 from mta.smtp.exchange import Transaction
 from mta.smtp.status import BAD_CONNECTION, BARE_LINE_END, NO_ANSWER, NO_ROUTE, NOT_ACCEPTING, PROTOCOL
 from mta.smtp.writer import BareLineEnd, Stuffed
-from mta.spool.port import QueuedMessage, QueuedRecipient
+from mta.spool.port import Content, QueuedMessage, QueuedRecipient
 
 RouteFor = Callable[[str], Awaitable[Route | Deferred | Failed]]
 """Finds the route of a destination."""
@@ -70,7 +70,7 @@ _STOPPING = Deferred(Reason("we are stopping", "stop"), NOT_ACCEPTING, local=Tru
 class _Attempt:
     """One message's way through the hosts: who is open, what was said, what was tried."""
 
-    def __init__(self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]) -> None:
+    def __init__(self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]) -> None:
         self.message = message
         self.content = content
         self.chunks = Stuffed(content)
@@ -158,7 +158,7 @@ class RemoteDelivery:
         self._aborted = False
 
     async def deliver(
-        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+        self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> Mapping[int, Outcome]:
         """Deliver to recipients of one destination, see `mta.relay.port`."""
         try:

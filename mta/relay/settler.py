@@ -29,7 +29,7 @@ from mta.relay.bounce import Bouncer
 from mta.relay.schedule import Drop, Fail, Finish, Keep, Step, Wait, next_step
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
-from mta.spool.port import Change, Message, QueuedMessage, QueuedRecipient, SpoolSuspect
+from mta.spool.port import Change, Content, Message, QueuedMessage, QueuedRecipient, SpoolSuspect, head_of
 
 TELL_WITHIN = 300.0
 """Seconds after which the sender is told of a failure, though other recipients of the message are still tried."""
@@ -54,7 +54,7 @@ class Recording(Protocol):
         """See `Spool`."""
         ...
 
-    def content(self, queue_id: str) -> bytes:
+    def content(self, queue_id: str) -> Content:
         """See `Spool`."""
         ...
 
@@ -137,7 +137,7 @@ class Settler:
         reports: Sequence[Message] = ()
         reasons: Mapping[int, Reason] = {}
         try:
-            reports, reasons = self._bouncer.reports(message, self._original(queue_id), steps, now, self._active)
+            reports, reasons = self._bouncer.reports(message, self._head(queue_id), steps, now, self._active)
         except Exception as error:
             self._journal.fault("report", error, queue_id=queue_id)
             steps = [(queued, self._untellable(step, error, now)) for queued, step in steps]
@@ -150,8 +150,8 @@ class Settler:
         """
         failed = Failed(reason, status.REFUSED)
         steps: Steps = [(queued, Fail(failed)) for queued in recipients]
-        original = self._original(message.queue_id)
-        reports, reasons = self._bouncer.reports(message, original, steps, self._journal.wall(), self._active)
+        head = self._head(message.queue_id)
+        reports, reasons = self._bouncer.reports(message, head, steps, self._journal.wall(), self._active)
         changes = [step.change(queued.number, reasons.get(queued.number)) for queued, step in steps]
         await self._spool.record(message.queue_id, changes, reports)
         self._concluded(message, steps, reports, reasons)
@@ -188,10 +188,10 @@ class Settler:
     def _tell_late(self, queue_id: str) -> None:
         defer.ensureDeferred(self.tell(queue_id))
 
-    def _original(self, queue_id: str) -> bytes:
-        """The content that a report quotes; one that cannot be read is not quoted, the report is not lost for it."""
+    def _head(self, queue_id: str) -> bytes:
+        """The head that a report quotes; one that cannot be read is not quoted, the report is not lost for it."""
         try:
-            return self._spool.content(queue_id)
+            return head_of(self._spool.content(queue_id)).octets
         except (OSError, KeyError):
             return b""
 

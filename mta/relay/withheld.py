@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mta.mail.outcome import Held, Outcome
 from mta.mail.reason import Reason
 from mta.relay.port import Delivery
-from mta.spool.port import QueuedMessage, QueuedRecipient
+from mta.spool.port import Content, QueuedMessage, QueuedRecipient
 
 
 class WithheldDelivery:
@@ -22,7 +22,7 @@ class WithheldDelivery:
         self._withheld = withheld
 
     async def deliver(
-        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+        self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> Mapping[int, Outcome]:
         """See `Delivery`."""
         login = message.origin.login

@@ -9,7 +9,6 @@ from typing import Any
 from twisted.internet import endpoints, interfaces
 
 from mta.board.port import Board
-from mta.disk.port import RunInThread
 from mta.dns.cache import Cache, CacheLimits
 from mta.dns.resolver import StubResolver
 from mta.dns.routing import Own, Router, RoutingLimits, destination
@@ -46,7 +45,6 @@ class Outgoing:
         chain: Callable[[], Chain],
         spool: Spools,
         store: MaildirStore,
-        run_large: RunInThread,
         board: Board,
         chance: Chance,
         journal: Journal,
@@ -74,7 +72,7 @@ class Outgoing:
         self.bouncer = Bouncer(
             settings.hostname, lambda: spool.shard, chance, self._address, lambda: current().queue.lifetime
         )
-        self.local = LocalDelivery(store, lambda: current().directory, run_large)
+        self.local = LocalDelivery(store, lambda: current().directory)
         self.queue = RelayQueue(
             spool,
             self._judged(self.local),

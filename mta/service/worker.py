@@ -131,7 +131,6 @@ class Worker:
             lambda: self._policies.chain,
             self._spool,
             self._store,
-            pools.large,
             self._board,
             self._chance,
             journal,

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 
 from mta.smtp.address import Mailbox, path
 from mta.smtp.reply_reader import ReplyFault, ReplyLimits, ReplyReader, ServerReply
-from mta.smtp.status import BAD_CONNECTION, BARE_LINE_END, PROTOCOL, REFUSED, Status
+from mta.smtp.status import BAD_CONNECTION, BARE_LINE_END, PROTOCOL, REFUSED, SYSTEM_FAULT, Status
 from mta.smtp.writer import BareLineEnd
 
 
@@ -106,7 +106,10 @@ def rcpt(forward_path: Mailbox) -> Command:
 
 
 def content(chunks: Iterable[bytes]) -> Command:
-    """Make what follows 354 of octets that are stuffed and ended, see `mta.smtp.writer`."""
+    """Make what follows 354 of octets that are stuffed and ended, see `mta.smtp.writer`.
+
+    They are asked for as they leave. An OSError then ends the session, for a cause of ours.
+    """
     return Command(Stage.CONTENT, b"", chunks)
 
 
@@ -288,6 +291,7 @@ class ClientSession:
     def _close(self) -> None:
         self.ended = True
         self._chunk = None
+        self._chunks = iter(())  # what it comes from may be a file that is open for it
         self._out.clear()
         self._unsent.clear()
 
@@ -340,3 +344,5 @@ class ClientSession:
             self._chunk = next(self._chunks, None)
         except BareLineEnd as fault:
             self.fail(str(fault), BARE_LINE_END)
+        except OSError as error:
+            self.fail(f"the content cannot be read: {error}", SYSTEM_FAULT, local=True)

@@ -2,16 +2,17 @@
 
 Law: our client never writes a bare CR or LF in DATA. Content that holds one is refused with `BareLineEnd`; it is not
 repaired, because what a repair gives is another message. Content of one chunk is refused before an octet of it leaves.
-Larger content is looked through chunk by chunk as it leaves, for 50 MB in one go would stop the reactor: a chunk with
-a bare CR or LF does not leave, nor does anything after it, so the end of data never comes and the message is nowhere
-taken. A final line without CRLF is ended, which RFC 5321 §4.1.1.4 asks of the sender.
+Larger content is looked through chunk by chunk as it leaves, and comes so from where it is kept, for 50 MB in one go
+would stop the reactor and fill the memory: a chunk with a bare CR or LF does not leave, nor does anything after it, so
+the end of data never comes and the message is nowhere taken. A final line without CRLF is ended, which RFC 5321
+§4.1.1.4 asks of the sender.
 
 Knowingly not here: 8-bit and long lines, which go out as they are (what the peer can take is checked before).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 CHUNK = 65536
 """Octets of content that are stuffed and handed to the transport at a time."""
@@ -71,21 +72,29 @@ def stuff(content: bytes) -> bytes:
 class Stuffed:
     """Content on its way out: iterate over it for the wire's octets, as often as there are hosts to try.
 
-    Raises `BareLineEnd` when made, or, where it is larger than a chunk, in the midst of iterating: then what was given
-    out so far must not be ended.
+    It is given in memory, or in pieces that can be asked for so often too; then one of them is held at a time.
+
+    Raises `BareLineEnd` when made, or, where it is larger than a chunk or in pieces, in the midst of iterating: then
+    what was given out so far must not be ended. What asking for a piece raises comes out in the same way.
     """
 
-    def __init__(self, content: bytes, chunk: int = CHUNK) -> None:
+    def __init__(self, content: bytes | Iterable[bytes], chunk: int = CHUNK) -> None:
         self._content = content
         self._chunk = chunk
-        self._whole = stuff(content) if len(content) <= chunk else None
+        self._whole = stuff(content) if isinstance(content, bytes) and len(content) <= chunk else None
 
     def __iter__(self) -> Iterator[bytes]:
         if self._whole is not None:
             yield self._whole
             return
         stuffer = DotStuffer()
-        for start in range(0, len(self._content), self._chunk):
-            if octets := stuffer.feed(self._content[start : start + self._chunk]):
+        for piece in self._pieces():
+            if octets := stuffer.feed(piece):
                 yield octets
         yield stuffer.finish()
+
+    def _pieces(self) -> Iterable[bytes]:
+        content, chunk = self._content, self._chunk
+        if isinstance(content, bytes):
+            return (content[start : start + chunk] for start in range(0, len(content), chunk))
+        return content

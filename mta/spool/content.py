@@ -6,7 +6,8 @@ before the row that speaks of it is committed, and is unlinked after the removal
 most a file without a row: of a message that was never acknowledged, or one that is done. `mta.spool.recovery` finds
 those at the next start and sets them aside.
 
-All methods block and belong on a thread; only `read` is called from the reactor, as `Spool.content` says.
+All methods block and belong on a thread; only `stored`, which looks at the file and reads nothing, is called from the
+reactor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 from collections.abc import Iterable
 
 from mta.disk.port import Disk
-from mta.spool.port import StagedContent, SyncedContent
+from mta.spool.port import StagedContent, StoredContent, SyncedContent
 
 _PART = ".part"
 """Ends the name of a file that is being written: no queue id, so recovery knows it."""
@@ -79,13 +80,11 @@ class Contents:
         for queue_id in queue_ids:
             self._unlink(self._path(queue_id) + _PART)
 
-    def read(self, queue_id: str, size: int) -> bytes:
-        """Return the octets of a file, `size` of them. Raises EIO where they are not so many: the file is torn."""
-        path = self._path(queue_id)
-        octets = self._disk.read(path)
-        if len(octets) != size:
-            raise OSError(errno.EIO, f"torn: {len(octets)} octets of {size}", path)
-        return octets
+    def stored(self, queue_id: str, head: bytes, size: int) -> StoredContent:
+        """Return the content of `size` octets that begins with `head`. Raises EIO where its file is torn."""
+        content = StoredContent(head, self._path(queue_id), size, self._disk)
+        content.check()
+        return content
 
     def sizes(self) -> dict[str, int]:
         """The octets of all files by name: queue ids, and what was left half done."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from mta.spool import rows
 from mta.spool.content import Contents
-from mta.spool.port import Counts, QueuedMessage, QueuedRecipient, State
+from mta.spool.port import Content, Counts, QueuedMessage, QueuedRecipient, State
 
 _FIRST_DUE = "SELECT min(due) FROM recipient WHERE state = ? AND due > ?"
 _DUE = """
@@ -77,7 +77,7 @@ class Reader:
             row = self._connection.execute(_MESSAGE, (queue_id,)).fetchone()
             return row and self._whole(row)
 
-    def content(self, queue_id: str) -> bytes:
+    def content(self, queue_id: str) -> Content:
         """See `Spool`."""
         row = self._connection.execute(_CONTENT, (queue_id,)).fetchone()
         if row is None:
@@ -85,8 +85,7 @@ class Reader:
         in_file, size, octets = row
         if not in_file:
             return bytes(octets)
-        head = octets or b""
-        return head + self._contents.read(queue_id, size - len(head))
+        return self._contents.stored(queue_id, octets or b"", size)
 
     def page(self, after: str, limit: int) -> Sequence[QueuedMessage]:
         """See `Spool`."""

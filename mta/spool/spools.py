@@ -20,7 +20,7 @@ from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
 from mta.observe.timed import Timed, untimed
-from mta.spool.port import Change, Counts, Message, QueuedMessage, SpoolSuspect, State
+from mta.spool.port import Change, Content, Counts, Message, QueuedMessage, SpoolSuspect, State
 from mta.spool.recovery import CRASHED, MISSING, TORN, Recovered
 from mta.spool.shard import SHARDS, SpoolInUse, open_spool
 from mta.spool.sqlite import INLINE_MAXIMUM, SqliteSpool
@@ -131,7 +131,7 @@ class Spools:
         """See `Spool`."""
         return self._that_has(queue_id).get(queue_id)
 
-    def content(self, queue_id: str) -> bytes:
+    def content(self, queue_id: str) -> Content:
         """See `Spool`."""
         return self._that_has(queue_id).content(queue_id)
 

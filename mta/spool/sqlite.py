@@ -49,6 +49,7 @@ from mta.spool import rows
 from mta.spool.content import Contents
 from mta.spool.port import (
     Change,
+    Content,
     Counts,
     Ended,
     Message,
@@ -164,7 +165,7 @@ class SqliteSpool:
         """See `Spool`."""
         return self._reader.get(queue_id)
 
-    def content(self, queue_id: str) -> bytes:
+    def content(self, queue_id: str) -> Content:
         """See `Spool`."""
         return self._reader.content(queue_id)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from twisted.internet import defer
 
 from mta.disk.port import Disk, RunInThread
-from mta.spool.port import Change, Message, QueuedMessage
+from mta.spool.port import Change, Content, Message, QueuedMessage
 from mta.spool.shard import open_spool
 from mta.spool.sqlite import SqliteSpool
 from mta.spool.view import shard_paths
@@ -47,7 +47,7 @@ class StoppedSpool:
         spool = self._that_has(queue_id)
         return None if spool is None else spool.get(queue_id)
 
-    def content(self, queue_id: str) -> bytes:
+    def content(self, queue_id: str) -> Content:
         """See `mta.spool.port.Spool`."""
         spool = self._that_has(queue_id)
         if spool is None:

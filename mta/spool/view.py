@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mta.disk.port import Disk
 from mta.spool.content import Contents
-from mta.spool.port import QueuedMessage
+from mta.spool.port import Content, QueuedMessage
 from mta.spool.reading import Reader
 from mta.spool.schema import MIGRATIONS
 from mta.spool.search import connect_reading
@@ -54,7 +54,7 @@ class View:
         """See `mta.spool.port.Spool`."""
         return next((found for reader in self._readers.values() if (found := reader.get(queue_id))), None)
 
-    def content(self, queue_id: str) -> bytes:
+    def content(self, queue_id: str) -> Content:
         """See `mta.spool.port.Spool`."""
         for reader in self._readers.values():
             if queue_id in reader:

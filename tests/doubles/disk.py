@@ -20,7 +20,7 @@ import os
 import posixpath
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mta.disk.port import Directory, Disk, File, Free
@@ -162,11 +162,15 @@ class SimulatedDisk:
         self._note("create", path)
         return self._create(path, mode, gid)
 
-    def write_new(self, path: str, chunks: Sequence[bytes], mode: int = 0o600, gid: int = -1) -> File:
+    def write_new(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, gid: int = -1) -> File:
         """See `Disk`."""
         self._note("write_new", path)
         file = self._create(path, mode, gid)
-        file.node.content = b"".join(chunks)
+        try:
+            file.node.content = b"".join(chunks)
+        except BaseException:
+            self._change(_Change(path, None))
+            raise
         return file
 
     def read(self, path: str) -> bytes:
@@ -369,7 +373,7 @@ class FaultyDisk:
         self.check("create", path)
         return _FaultyFile(self, path, self.disk.create(path, mode, gid))
 
-    def write_new(self, path: str, chunks: Sequence[bytes], mode: int = 0o600, gid: int = -1) -> File:
+    def write_new(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, gid: int = -1) -> File:
         """See `Disk`."""
         self.check("write_new", path)
         return _FaultyFile(self, path, self.disk.write_new(path, chunks, mode, gid))

@@ -30,6 +30,7 @@ from mta.spool.content import Contents
 from mta.spool.port import (
     CRASHES_MAXIMUM,
     Change,
+    Content,
     Counts,
     Ended,
     Message,
@@ -39,6 +40,7 @@ from mta.spool.port import (
     SpoolSuspect,
     StagedContent,
     State,
+    pieces_of,
 )
 
 LONGEST = 4 * 3600.0
@@ -99,6 +101,11 @@ def staged(disk: Disk, path: str, octets: bytes) -> StagedContent:
     if disk.exists(path):
         disk.unlink(path)
     return StagedContent(path, disk.write_new(path, [octets]))
+
+
+def whole(content: Content) -> bytes:
+    """Read content of the queue, wherever it is."""
+    return b"".join(pieces_of(content))
 
 
 @dataclass(frozen=True)
@@ -303,13 +310,13 @@ class ModelSpool:
         """See `Spool`."""
         return _queued(self._queue[queue_id]) if queue_id in self._queue else None
 
-    def content(self, queue_id: str) -> bytes:
+    def content(self, queue_id: str) -> Content:
         """See `Spool`."""
         entry = self._queue[queue_id]
         if not entry.in_file:
             return entry.content
         assert self._contents is not None
-        return entry.content + self._contents.read(queue_id, entry.message.size - len(entry.content))
+        return self._contents.stored(queue_id, entry.content, entry.message.size)
 
     def page(self, after: str = "", limit: int = 100) -> Sequence[QueuedMessage]:
         """See `Spool`."""

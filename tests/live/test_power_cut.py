@@ -28,6 +28,7 @@ import pytest
 from mta.disk.posix import PosixDisk
 from mta.observe.journal import Journal
 from mta.spool.spools import Spools
+from tests.doubles.spool import whole
 from tests.doubles.sync import inline
 
 pytestmark = pytest.mark.live
@@ -127,7 +128,7 @@ def found(root: Path) -> dict[str, bytes]:
     spools.open()
     for message in spools.page(limit=1_000_000):
         with suppress(OSError):
-            contents.append(spools.content(message.queue_id))
+            contents.append(whole(spools.content(message.queue_id)))
     spools.close()
     return {octets.partition(b"Subject: ")[2].partition(b"\r\n")[0].decode(): octets for octets in contents}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -221,6 +221,22 @@ def test_more_chunks_than_one_call_takes(root: str) -> None:
     """IOV_MAX is 1024 on Linux; 3000 chunks are written all the same."""
     PosixDisk().write_new(f"{root}/a", [b"%d " % number for number in range(3000)]).close()
     assert Path(root, "a").read_bytes() == b"".join(b"%d " % number for number in range(3000))
+
+
+def test_chunks_are_asked_for_while_they_are_written(root: str) -> None:
+    """Of a large file made of pieces few are in memory; when a piece cannot be had, nothing of the file is left."""
+    ahead = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(100):
+            ahead.append(number * 1000 - Path(root, "a").stat().st_size)
+            yield bytes(1000)
+        raise OSError(errno.EIO, "unreadable")
+
+    with pytest.raises(OSError, match="unreadable"):
+        PosixDisk().write_new(f"{root}/a", pieces())
+    assert max(ahead) <= 8000
+    assert os.listdir(root) == []
 
 
 def test_a_failed_write_leaves_no_file_and_no_descriptor(root: str, monkeypatch: pytest.MonkeyPatch) -> None:

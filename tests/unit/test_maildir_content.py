@@ -34,4 +34,4 @@ def test_nothing_is_lost_at_the_end() -> None:
 
 def test_nul_and_eight_bit_octets_are_kept() -> None:
     """Row 52: content is not cut at a NUL, nor decoded."""
-    assert with_local_line_ends([b"\0\xff\x85\r\n"]) == [b"\0\xff\x85\n"]
+    assert list(with_local_line_ends([b"\0\xff\x85\r\n"])) == [b"\0\xff\x85\n"]

@@ -28,6 +28,7 @@ from mta.spool.port import StagedContent
 from tests.doubles.dkim_keys import ed25519_pem, rsa_pem
 from tests.doubles.dns import ZoneResolver
 from tests.doubles.reception import PASSWORD, Post, Talk, etc
+from tests.doubles.spool import whole
 from tests.unit.test_receive_policies import Rule
 
 ZONE = """
@@ -206,7 +207,7 @@ def test_results_in_our_name_that_others_wrote_are_removed(tmp_path: Path, addre
     post.mail("a@example.org", "a@example.org", b"x" * size + b"\r\n", forged, talk)
     if size == MEMORY_MAXIMUM:
         [message] = post.handed
-        stored = post.spool.content(message.queue_id)
+        stored = whole(post.spool.content(message.queue_id))
         assert len(stored) == message.size
     else:
         [stored] = post.maildir("bob")
@@ -299,7 +300,9 @@ def test_what_we_submit_leaves_signed_and_verifies_elsewhere(tmp_path: Path, siz
     body = b"  two  words \r\n.. dots\r\n" + b"x" * size + b"\r\n\r\n"
     assert talk.send(b"From: alice@example.test\r\nSubject: x\r\n\r\n" + body + b".\r\n").startswith(b"250 ")
     [message] = post.handed
-    content = post.spool.content(message.queue_id) if isinstance(message.content, StagedContent) else message.content
+    content = (
+        whole(post.spool.content(message.queue_id)) if isinstance(message.content, StagedContent) else message.content
+    )
     assert len(content) == message.size
     assert content.startswith(b"Received:"), "trace fields stand above signatures"
     assert content.count(b"\r\nDKIM-Signature:") == 2

@@ -27,10 +27,10 @@ from mta.relay.queue import RelayQueue
 from mta.settings.expansion import look_up
 from mta.settings.sections import Settings
 from mta.spool.content import Contents
-from mta.spool.port import Message, QueuedMessage, QueuedRecipient, StagedContent, SyncedContent
+from mta.spool.port import Content, Message, QueuedMessage, QueuedRecipient, StagedContent, SyncedContent
 from tests.doubles.disk import Operation, SimulatedDisk
 from tests.doubles.reception import SPOOL, Post, etc
-from tests.doubles.spool import ModelSpool
+from tests.doubles.spool import ModelSpool, whole
 from tests.doubles.sync import inline
 
 Watch = Callable[[], None]
@@ -53,11 +53,11 @@ class Outside:
         self.taken: Counter[tuple[bytes, str]] = Counter()
 
     async def deliver(
-        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+        self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> dict[int, Outcome]:
         """Take it."""
         for queued in recipients:
-            self.taken[subject(content), str(queued.recipient.mailbox)] += 1
+            self.taken[subject(whole(content)), str(queued.recipient.mailbox)] += 1
         return {queued.number: Delivered(Reason("taken"), remote="mx") for queued in recipients}
 
 
@@ -72,7 +72,7 @@ class Server:
         address = lambda mailbox: look_up(settings.directory, mailbox, lambda m: m.domain)[1]
         self.relay = RelayQueue(
             spool,
-            LocalDelivery(self.store, lambda: settings.directory, inline),
+            LocalDelivery(self.store, lambda: settings.directory),
             outside,
             Bouncer("mx.example.test", lambda: 0, random.Random(1), address, lambda: 1e6),
             lambda: settings.queue,

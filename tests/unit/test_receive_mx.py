@@ -15,6 +15,7 @@ from mta.settings.expansion import LOCAL
 from mta.spool.port import Message
 from mta.spool.reserve import LOOK_AGAIN
 from tests.doubles.reception import RESERVE, TOML, Post, etc
+from tests.doubles.spool import whole
 
 MAIL = b"MAIL FROM:<peer@example.org>\r\n"
 HELLO = b"From: peer@example.org\r\nMessage-ID: <1@example.org>\r\nSubject: hello\r\n\r\nbody\r\n"
@@ -89,7 +90,7 @@ def test_mail_for_several_mailboxes_is_one_commit_in_the_spool(post: Post) -> No
         ("bob@example.test", LOCAL),
     ]
     assert [m.queue_id for m in post.handed] == [queued.queue_id]
-    content = post.spool.content(queued.queue_id)
+    content = whole(post.spool.content(queued.queue_id))
     assert content.endswith(HELLO)
     assert b"for <" not in content.split(b"\r\n\r\n")[0]
 
@@ -401,7 +402,7 @@ def test_a_large_message_is_staged_in_a_file_and_nothing_is_left(post: Post) -> 
     talk = post.session()
     assert talk.codes(message("bob@example.test", content=content))[-1] == "250 2.0.0"
     [queued] = post.spool.page()
-    stored = post.spool.content(queued.queue_id)
+    stored = whole(post.spool.content(queued.queue_id))
     assert stored.endswith(content)
     assert stored.startswith(b"Received: ")
     assert queued.size == len(stored)

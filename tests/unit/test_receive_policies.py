@@ -37,6 +37,7 @@ from mta.smtp.address import Mailbox
 from mta.smtp.reply import reply
 from mta.spool.port import StagedContent, State
 from tests.doubles.reception import Post, etc
+from tests.doubles.spool import whole
 
 WHY = Reason("because", "policy.py:1")
 ALICE, BOB = Mailbox("alice", "example.test"), Mailbox("bob", "example.test")
@@ -194,7 +195,7 @@ def test_a_large_message_is_changed_without_its_body_being_read(tmp_path: Path) 
     assert mail(post, content=b"Subject: x\r\n\r\n" + body).startswith(b"250 ")
     [message] = post.handed
     assert isinstance(message.content, StagedContent)
-    content = post.spool.content(message.queue_id)
+    content = whole(post.spool.content(message.queue_id))
     assert content.endswith(b"X-Seen: yes\r\nSubject: x\r\n\r\n" + body)
     assert len(content) == message.size
 

@@ -13,13 +13,13 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.reason import Reason
 from mta.maildir.store import MaildirStore, Ownership
-from mta.relay.local import LARGE, LocalDelivery
+from mta.relay.local import COPIES, LARGE, LocalDelivery
 from mta.settings.expansion import LOCAL
 from mta.smtp import status
 from mta.smtp.address import Mailbox
-from mta.spool.port import Origin, QueuedMessage, QueuedRecipient, State
+from mta.spool.port import PIECE, Content, Origin, QueuedMessage, QueuedRecipient, State, StoredContent
 from tests.doubles.reception import Post, etc
-from tests.doubles.sync import inline, result
+from tests.doubles.sync import result
 from tests.doubles.threads import HeldThreads
 
 BOB = Mailbox("bob", "example.test")
@@ -34,17 +34,17 @@ def post(tmp_path: Path) -> Post:
 
 
 def deliver(
-    post: Post, *recipients: QueuedRecipient, content: bytes = CONTENT, replay: bool = False
+    post: Post, *recipients: QueuedRecipient, content: Content = CONTENT, replay: bool = False
 ) -> dict[int, Outcome]:
     """Make one attempt."""
-    local = LocalDelivery(post.store, lambda: post.reception.settings.directory, inline)
+    local = LocalDelivery(post.store, lambda: post.reception.settings.directory)
     return result(start(local, *recipients, content=content, replay=replay))
 
 
 def start(
     local: LocalDelivery,
     *recipients: QueuedRecipient,
-    content: bytes = CONTENT,
+    content: Content = CONTENT,
     replay: bool = False,
     queue_id: str = ID,
 ) -> defer.Deferred[dict[int, Outcome]]:
@@ -123,13 +123,13 @@ def test_what_was_just_committed_is_not_looked_for(post: Post) -> None:
     assert isinstance(outcome, Delivered)
 
 
-def test_a_large_message_is_copied_once_at_a_time(post: Post) -> None:
-    """Of large messages one copy at a time is made, on a thread, however many recipients and messages there are."""
+def test_of_large_messages_few_copies_are_made_at_a_time(post: Post) -> None:
+    """They are made on threads, so many as there may be, however many recipients and messages there are."""
     threads = HeldThreads()
     store = MaildirStore(
         post.disk, Ownership(post.simulated.uid), run_in_thread=threads, clock=post.clock, journal=post.journal
     )
-    local = LocalDelivery(store, lambda: post.reception.settings.directory, threads)
+    local = LocalDelivery(store, lambda: post.reception.settings.directory)
     content = CONTENT + b"12345678\r\n" * (LARGE // 10)
     both = to(BOB, 0), to(Mailbox("alice", "example.test"), 1)
     waiting = [start(local, *both, content=content, queue_id=queue_id) for queue_id in (ID, ID.replace("1", "2"))]
@@ -137,7 +137,7 @@ def test_a_large_message_is_copied_once_at_a_time(post: Post) -> None:
     while threads.waiting:
         most = max(most, len(threads.waiting))
         threads.run()
-    assert most == 1
+    assert most == COPIES
     for each in waiting:
         assert [type(outcome) for outcome in result(each).values()] == [Delivered, Delivered]
     for user in ("alice", "bob"):
@@ -147,7 +147,7 @@ def test_a_large_message_is_copied_once_at_a_time(post: Post) -> None:
 def test_a_large_message_that_fails_makes_room(post: Post) -> None:
     """The next large message has its turn whatever became of the one before."""
     content = CONTENT + b"12345678\r\n" * (LARGE // 10)
-    local = LocalDelivery(post.store, lambda: post.reception.settings.directory, inline)
+    local = LocalDelivery(post.store, lambda: post.reception.settings.directory)
     post.disk.fail = {"write_new": OSError(errno.ENOSPC, "injected")}
     assert isinstance(result(start(local, to(BOB), content=content))[0], Deferred)
     post.disk.fail = {}
@@ -161,6 +161,65 @@ def test_small_messages_share_a_sync(post: Post) -> None:
     store = MaildirStore(
         post.disk, Ownership(post.simulated.uid), run_in_thread=threads, clock=post.clock, journal=post.journal
     )
-    local = LocalDelivery(store, lambda: post.reception.settings.directory, threads)
+    local = LocalDelivery(store, lambda: post.reception.settings.directory)
     start(local, to(BOB, 0), to(Mailbox("alice", "example.test"), 1))
     assert len(threads.waiting) == 2
+
+
+def stored(post: Post, head: bytes, rest: bytes) -> StoredContent:
+    """Content of the queue in a file."""
+    post.simulated.write_new("/state/stored", [rest]).close()
+    return StoredContent(head, "/state/stored", len(head) + len(rest), post.disk)
+
+
+@pytest.mark.parametrize("at", [0, CONTENT.index(b"\r\n\r\n") + 2])
+@pytest.mark.parametrize("size", [0, PIECE - 1, PIECE, PIECE + 1, LARGE])
+def test_content_in_a_file_becomes_the_same_copies(post: Post, at: int, size: int) -> None:
+    """Wherever the file begins, and wherever its pieces end: each mailbox has it whole, with its own trace."""
+    body = (b"12345678\r\n" * (size // 10 + 1))[:size]
+    content = stored(post, CONTENT[:at], CONTENT[at:] + body)
+    outcomes = deliver(post, to(BOB, 0), to(Mailbox("alice", "example.test"), 1), content=content)
+    assert [type(outcome) for outcome in outcomes.values()] == [Delivered, Delivered]
+    for user in ("alice", "bob"):
+        [copy] = post.maildir(user)
+        trace = f"Return-Path: <peer@example.org>\nDelivered-To: {user}@example.test\n".encode()
+        whole = b"Received: from x\r\nSubject: hello\r\n\r\nbody\r\n" + body
+        assert copy == trace + whole.replace(b"\r\n", b"\n")
+
+
+def test_a_circle_is_seen_in_content_in_a_file(post: Post) -> None:
+    """Its head is looked at as any other."""
+    content = stored(post, b"Delivered-To: bob@example.test\r\n" + CONTENT[:20], CONTENT[20:])
+    [outcome] = deliver(post, to(BOB), content=content).values()
+    assert isinstance(outcome, Failed)
+    assert outcome.status == status.LOOP
+
+
+@pytest.mark.parametrize("fault", ["torn", "gone", "unreadable", "full"])
+def test_a_copy_that_fails_leaves_nothing_and_defers(post: Post, fault: str) -> None:
+    """What cannot be read when its turn has come, or written, is a cause of ours: no file stays, and it is tried again.
+
+    With one that is torn nothing is even begun.
+    """
+    content = stored(post, CONTENT, b"12345678\r\n" * LARGE)
+    threads = HeldThreads()
+    store = MaildirStore(
+        post.disk, Ownership(post.simulated.uid), run_in_thread=threads, clock=post.clock, journal=post.journal
+    )
+    local = LocalDelivery(store, lambda: post.reception.settings.directory)
+    waiting = start(local, to(BOB), content=content)
+    if fault == "torn":
+        post.simulated.unlink(content.path)
+        post.simulated.write_new(content.path, [b"12345678\r\n" * (LARGE - 1)]).close()
+    elif fault == "gone":
+        post.simulated.unlink(content.path)
+    else:
+        name, number = ("read", errno.EIO) if fault == "unreadable" else ("write_new", errno.ENOSPC)
+        post.disk.fail = {name: OSError(number, "injected")}
+    threads.run_all()
+    [outcome] = result(waiting).values()
+    assert isinstance(outcome, Deferred)
+    assert outcome.local
+    post.disk.fail = {}
+    directory = "/mail/example.test/bob/Maildir"
+    assert post.simulated.files(f"{directory}/tmp") == post.simulated.files(f"{directory}/new") == {}

@@ -19,7 +19,7 @@ from mta.relay.schedule import Drop, Keep, next_step
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
 from mta.smtp.reply import reply
-from mta.spool.port import Ended, QueuedMessage, QueuedRecipient, Retry, State
+from mta.spool.port import Content, Ended, QueuedMessage, QueuedRecipient, Retry, State
 from tests.doubles.journal import RecordingJournal
 from tests.doubles.spool import ModelSpool, message
 from tests.doubles.sync import result
@@ -44,7 +44,7 @@ class Attempt:
         self.policed = PolicedDelivery(self, lambda: Chain([self.rule]), self.journal)
 
     async def deliver(
-        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+        self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> dict[int, Outcome]:
         """Deliver."""
         self.delivered += 1

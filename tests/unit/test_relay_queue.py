@@ -22,9 +22,9 @@ from mta.settings.expansion import LOCAL, Addressed
 from mta.settings.sections import QueueSettings
 from mta.smtp import status
 from mta.smtp.address import Mailbox
-from mta.spool.port import Ended, Message, Origin, QueuedMessage, QueuedRecipient, Retry, SpoolSuspect, State
+from mta.spool.port import Content, Ended, Message, Origin, QueuedMessage, QueuedRecipient, Retry, SpoolSuspect, State
 from tests.doubles.journal import RecordingJournal
-from tests.doubles.spool import ModelSpool
+from tests.doubles.spool import ModelSpool, whole
 from tests.doubles.sync import failure, result
 
 NET = "example.net"
@@ -45,7 +45,7 @@ class ScriptedDelivery:
         self.error: Exception | None = None
 
     async def deliver(
-        self, message: QueuedMessage, content: bytes, recipients: Sequence[QueuedRecipient]
+        self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> Mapping[int, Outcome]:
         """Make an attempt."""
         names = [str(queued.recipient.mailbox) for queued in recipients]
@@ -186,7 +186,7 @@ def test_a_failure_and_its_report_are_recorded_together() -> None:
     report = relay.spool.get(report_id)
     assert report is not None
     assert report.envelope.reverse_path is None
-    assert b"550 5.1.1 no such user" in relay.spool.content(report_id)
+    assert b"550 5.1.1 no such user" in whole(relay.spool.content(report_id))
     [event] = relay.journal.of(Kind.REPORT_QUEUED)
     assert (event.queue_id, event.fields["about"]) == (report_id, queue_id)
     [failed] = relay.journal.of(Kind.RECIPIENT_FAILED)
@@ -462,7 +462,7 @@ def test_a_message_to_many_domains_brings_one_report() -> None:
     relay.remote.held[-1].callback(None)
     assert relay.states(queue_id) == []
     [(report_id, _)] = relay.local.attempts
-    assert relay.spool.content(report_id).count(b"\r\nFinal-Recipient:") == 50
+    assert whole(relay.spool.content(report_id)).count(b"\r\nFinal-Recipient:") == 50
 
 
 def test_a_failure_is_told_within_five_minutes() -> None:

@@ -20,8 +20,9 @@ from mta.relay.remote import AttemptLimits, RemoteDelivery
 from mta.settings.sections import RelaySettings
 from mta.smtp.address import Mailbox
 from mta.smtp.status import Status
-from mta.spool.port import Origin, QueuedMessage, QueuedRecipient, State
+from mta.spool.port import Content, Origin, QueuedMessage, QueuedRecipient, State, StoredContent
 from mta.tls.context import ClientContexts
+from tests.doubles.disk import SimulatedDisk
 from tests.doubles.journal import RecordingJournal
 from tests.doubles.network import CLOSE, SILENCE, BrokenContext, Network, ServerContext, SmtpPeer
 from tests.doubles.sync import result
@@ -86,13 +87,13 @@ class World:
             address, *(peer if isinstance(peer, Exception) else (lambda peer=peer: peer) for peer in peers)
         )
 
-    def start(self, queued: QueuedMessage, content: bytes = CONTENT) -> defer.Deferred[Mapping[int, Outcome]]:
+    def start(self, queued: QueuedMessage, content: Content = CONTENT) -> defer.Deferred[Mapping[int, Outcome]]:
         """Begin to deliver, move octets until nothing moves."""
         waiting = defer.ensureDeferred(self.delivery.deliver(queued, content, queued.recipients))
         self.network.move()
         return waiting
 
-    def deliver(self, queued: QueuedMessage | None = None, content: bytes = CONTENT) -> Sequence[Any]:
+    def deliver(self, queued: QueuedMessage | None = None, content: Content = CONTENT) -> Sequence[Any]:
         """Deliver; gives the outcomes in the order of the recipients."""
         queued = queued or message(ALICE)
         outcomes = result(self.start(queued, content))
@@ -762,6 +763,69 @@ def test_large_content_is_delivered() -> None:
     assert isinstance(here.deliver()[0], Delivered)
     assert peer.messages[0] == content.replace(b"\n.", b"\n..")
     assert len(here.network.wires) == 1
+    here.end()
+
+
+def stored(head: bytes, rest: bytes) -> StoredContent:
+    """Content in a file."""
+    disk = SimulatedDisk(["/spool"])
+    disk.write_new("/spool/0a", [rest]).close()
+    return StoredContent(head, "/spool/0a", len(head) + len(rest), disk)
+
+
+@pytest.mark.parametrize("at", [0, 12])
+def test_content_in_a_file_is_delivered(at: int) -> None:
+    """To each host that is tried from its beginning, and with its size."""
+    content = b"Subject: x\r\n\r\n" + b".23456\r\n" * 30_000
+    here = World(Host("one.example.net", (A,)), Host("two.example.net", (B,)))
+    busy, free = SmtpPeer(script={"content": b"451 later\r\n"}), SmtpPeer(offers=["SIZE"])
+    here.listen(A, busy)
+    here.listen(B, free)
+    assert isinstance(here.deliver(content=stored(content[:at], content[at:]))[0], Delivered)
+    assert busy.messages == free.messages == [content.replace(b"\n.", b"\n..")]
+    assert f"MAIL FROM:<us@example.org> SIZE={len(content)}" in free.commands
+    here.end()
+
+
+def test_content_that_is_too_large_is_not_read() -> None:
+    """What the host says of its SIZE is held against the size, without a look at the octets."""
+    here = world(SmtpPeer(offers=["SIZE 1000"]))
+    content = stored(b"A: b\r\n", b"\r\n" + b"x" * 1000)
+    content.disk.unlink(content.path)
+    (outcome,) = here.deliver(content=content)
+    assert isinstance(outcome, Failed)
+    assert outcome.status == Status(5, 3, 4)
+    here.end()
+
+
+@pytest.mark.parametrize("at", [0, 100_000])
+def test_a_bare_line_end_in_a_file_has_no_end(at: int) -> None:
+    """Law 3 holds for pieces of a file: no end of data, 5.6.11."""
+    peer = SmtpPeer()
+    here = world(peer)
+    octets = bytearray(b"1234567\r\n" * 20_000)
+    octets[at : at + 1] = b"\n"
+    (outcome,) = here.deliver(content=stored(b"A: b\r\n", bytes(octets)))
+    assert isinstance(outcome, Failed)
+    assert outcome.status == Status(5, 6, 11)
+    assert peer.messages == []
+    here.end()
+
+
+@pytest.mark.parametrize("fault", ["torn", "gone"])
+def test_a_file_that_cannot_be_read_any_more_defers(fault: str) -> None:
+    """It is a cause of ours: no host gets an end of data, and nobody a bounce."""
+    peer = SmtpPeer()
+    here = world(peer)
+    content = stored(b"A: b\r\n", b"\r\n" + b"1234567\r\n" * 20_000)
+    content.disk.unlink(content.path)
+    if fault == "torn":
+        content.disk.write_new(content.path, [b"\r\n" + b"1234567\r\n" * 19_000]).close()
+    (outcome,) = here.deliver(content=content)
+    assert isinstance(outcome, Deferred)
+    assert outcome.local
+    assert "the content cannot be read" in outcome.reason.text
+    assert peer.messages == []
     here.end()
 
 

@@ -18,7 +18,7 @@ from mta.relay.withheld import WithheldDelivery
 from mta.service.control import CommandRefused
 from mta.service.operator.accounts import PAGE, AccountCommands
 from mta.settings.reader import load
-from mta.spool.port import Origin, QueuedMessage, State
+from mta.spool.port import Content, Origin, QueuedMessage, State
 from mta.spool.spools import Spools
 from tests.doubles.etc import ALIASES, MINIMAL, write_etc
 from tests.doubles.journal import RecordingJournal
@@ -183,7 +183,7 @@ def test_a_request_without_a_login_is_refused(desk: Desk, request_: dict[str, An
 class Everything:
     """A delivery that delivers."""
 
-    async def deliver(self, message: object, content: bytes, recipients: Any) -> dict[int, Outcome]:
+    async def deliver(self, message: object, content: Content, recipients: Any) -> dict[int, Outcome]:
         """Deliver."""
         return {queued.number: Delivered(Reason("done")) for queued in recipients}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from mta.smtp.client import Answer, ClientSession, Extensions, Fault, Stage
 from mta.smtp.event import Content
 from mta.smtp.exchange import Authentication, Exchange, Opening, Quit, RecipientResult, StartTls, Transaction
 from mta.smtp.reply_reader import ReplyLimits, ServerReply
-from mta.smtp.status import BAD_CONNECTION, PROTOCOL, REFUSED
+from mta.smtp.status import BAD_CONNECTION, PROTOCOL, REFUSED, SYSTEM_FAULT
 from mta.smtp.writer import Stuffed
 from tests.doubles.dialogue import Dialogue
 
@@ -645,6 +646,38 @@ def test_large_content_comes_in_chunks() -> None:
         chunks.append(session.output())
     assert session.content_sent
     assert chunks == [b"x" * 40, b"x" * 40, b"x" * 18 + b"\r\n", b".\r\n"]
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_content_that_cannot_be_read_has_no_end(good: int) -> None:
+    """Where the next chunk cannot be had the session is cut, for a cause of ours: what left is never ended."""
+    given_out: list[Iterator[bytes]] = []
+
+    class Broken:
+        def __iter__(self) -> Iterator[bytes]:
+            given_out.append(self.chunks())
+            return given_out[-1]
+
+        def chunks(self) -> Iterator[bytes]:
+            yield from [b"a\r\n"] * good
+            raise OSError(5, "Input/output error")
+
+    talk = Talk(opened(), Transaction(MAIL, [client.rcpt(Mailbox("r0", "example.com"))], Broken()))
+    session = talk.session
+    session.output()
+    session.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    while isinstance(event := session.next_event(), Answer):
+        talk.exchange.answered(session, event.command, event.reply)
+    sent = b""
+    while octets := session.output():
+        sent += octets
+    assert sent == b"a\r\n" * max(0, good - 1)
+    assert session.ended
+    fault = session.next_event()
+    assert isinstance(fault, Fault)
+    assert (fault.local, fault.status, fault.stage) == (True, SYSTEM_FAULT, Stage.CONTENT)
+    assert not session.content_sent
+    assert session._chunks is not given_out[0], "what a file is open for is let go"
 
 
 @pytest.mark.parametrize(("reply", "code"), [(b"552 too big\r\n", 552), (b"421 bye\r\n", 421), (b"250 ok\r\n", 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -127,6 +128,35 @@ def test_large_content_is_not_looked_through_at_once() -> None:
     wire = iter(Stuffed(content, 900))
     assert next(wire) == content[:900]
     assert Counting.searched == 0
+
+
+@given(LINES, st.lists(st.integers(0, 40), max_size=4))
+@settings(max_examples=100)
+def test_content_in_pieces_leaves_as_it_does_whole(lines: list[bytes], cuts: list[int]) -> None:
+    """Wherever the pieces are cut, empty ones among them, and as often as it is sent."""
+    content = b"".join(line + b"\r\n" for line in lines)
+    edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    stuffed = Stuffed([content[start:end] for start, end in itertools.pairwise(edges)])
+    assert b"".join(stuffed) == stuff(content) == b"".join(stuffed)
+
+
+def test_pieces_are_asked_for_as_they_leave() -> None:
+    """One piece is held at a time; a bare line end shows when its piece has its turn, and nothing is asked for then."""
+    asked = []
+
+    class Pieces:
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in (b"a\r\n", b"b\r", b"\nc\r\n", b"\n", b"d\r\n"):
+                asked.append(piece)
+                yield piece
+
+    wire = iter(Stuffed(Pieces()))
+    assert [next(wire) for _ in range(3)] == [b"a\r\n", b"b", b"\r\nc\r\n"]
+    assert len(asked) == 3
+    with pytest.raises(BareLineEnd):
+        next(wire)
+    assert len(asked) == 4
+    assert list(wire) == []
 
 
 def test_small_content_is_one_chunk() -> None:

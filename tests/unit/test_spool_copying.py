@@ -16,6 +16,7 @@ from mta.spool.port import Ended, State
 from mta.spool.search import EVERYTHING, find
 from mta.spool.view import View
 from tests.doubles.queue import Queue
+from tests.doubles.spool import whole
 from tests.doubles.sync import result
 
 LARGE = b"Subject: large\r\n\r\n" + b"x" * 100_000 + b"\r\n"
@@ -37,7 +38,7 @@ def copy(queue: Queue, target: Path) -> Copied:
 def contents(root: Path) -> dict[str, bytes]:
     """The content of each message in copies below a directory."""
     view = View(str(root), PosixDisk())
-    found = {each.queue_id: view.content(each.queue_id) for each in find(view.paths, EVERYTHING)}
+    found = {each.queue_id: whole(view.content(each.queue_id)) for each in find(view.paths, EVERYTHING)}
     view.close()
     return found
 
@@ -49,7 +50,7 @@ def test_a_copy_has_all_that_is_in_the_queue(queue: Queue, tmp_path: Path) -> No
     assert contents(tmp_path / "copy") == {small: b"Subject: x\r\n\r\nbody\r\n", large: LARGE}
     assert fault_of(f"{tmp_path}/copy/0") == ""
     assert sorted(os.listdir(tmp_path / "copy/0")) == ["content", "queue.db"]
-    assert queue.spool.content(large) == LARGE
+    assert whole(queue.spool.content(large)) == LARGE
 
 
 def test_a_copy_is_one_moment(queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

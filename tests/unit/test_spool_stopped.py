@@ -18,6 +18,7 @@ from mta.spool.stopped import StoppedSpool
 from mta.spool.summary import summarise
 from mta.spool.view import SchemaOlder, View
 from tests.doubles.queue import Queue
+from tests.doubles.spool import whole
 from tests.doubles.sync import inline, result
 
 
@@ -54,7 +55,7 @@ def test_looking_changes_nothing(tmp_path: Path, leave: Callable[[Queue, Path], 
     assert summarise(view.paths, 10).messages == 1
     found = view.get(queue_id)
     assert found is not None
-    assert view.content(queue_id) == b"Subject: x\r\n\r\nbody\r\n"
+    assert whole(view.content(queue_id)) == b"Subject: x\r\n\r\nbody\r\n"
     assert view.get("nonsense") is None
     with pytest.raises(KeyError):
         view.content("nonsense")

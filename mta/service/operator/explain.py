@@ -28,7 +28,7 @@ from mta.service.located import Lines, locate_all
 from mta.service.rehearsal import Letter, Record, Rehearsals
 from mta.settings.sections import Settings
 from mta.settings.values import fold_domain
-from mta.spool.port import Message, Spool, as_queued
+from mta.spool.port import Message, Spool, as_queued, head_of
 
 AT_ONCE = 10
 """Explanations that are made at once: each holds its content in memory."""
@@ -114,7 +114,7 @@ class ExplainCommands:
         if message is None:
             raise CommandRefused(f"there is no message {queue_id} in the queue")
         try:
-            head = find_head(self.spool.content(queue_id)).octets
+            head = head_of(self.spool.content(queue_id)).octets
         except (OSError, KeyError):
             head = b""
         places = await self.ahead.places(message, head)
