@@ -275,8 +275,9 @@ def _carry_out(config: Path, act: str, options: dict[str, Any]) -> None:
     with desk(config) as asked:
         total = len(queue_ids) or _counted(asked, wanted, act, yes)
         done, errors, known = _ask_all(asked, act, reason, _requests(wanted, queue_ids), total)
-        _tell(asked, act, done, as_json)
-    unknown = [] if filtered else [queue_id for queue_id in queue_ids if queue_id not in known]
+        unknown = [] if filtered else [queue_id for queue_id in queue_ids if queue_id not in known]
+        if as_json or not unknown or known:
+            _tell(asked, act, done, as_json)
     for queue_id in unknown:
         click.echo(f"mta: there is no message {queue_id} in the queue", err=True)
     if done["failed"]:

@@ -6,31 +6,22 @@ Whatever came from outside, addresses and replies, is made harmless for a termin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from mta.observe.log import harmless
+from mta.observe.telling import duration
 from mta.settings.expansion import LOCAL
 
 _WORDS = {"waiting": "waiting", "active": "being delivered", "held": "held"}
 _DESTINATION_WIDTH = 40
 """Characters of a destination's column, at most; a longer name moves its line."""
+_OLDEST_WIDTH, _NEXT_WIDTH = len("23 h 59 min"), len("in 23 h 59 min")
 
 
 def when(wall: float) -> str:
-    """Say a wall time."""
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def age(seconds: float) -> str:
-    """Say a length of time in its two largest units."""
-    seconds = max(0, int(seconds))
-    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
-    if days:
-        return f"{days}d {hours}h" if hours else f"{days}d"
-    if hours:
-        return f"{hours}h {minutes}m" if minutes else f"{hours}h"
-    return f"{minutes}m" if minutes else f"{seconds}s"
+    """Say a wall time, with the zone of whoever looks."""
+    return f"{datetime.fromtimestamp(wall).astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def amount(number: int, word: str) -> str:
@@ -52,18 +43,20 @@ def summary(answer: Mapping[str, Any], now: float) -> Iterator[str]:
     parts = ", ".join(f"{states[state]:,} {word}" for state, word in _WORDS.items() if states[state])
     yield (
         f"{amount(answer['messages'], 'message')} for {amount(sum(states.values()), 'recipient')}: {parts}. "
-        f"The oldest came {age(now - min(answer['oldest']))} ago."
+        f"The oldest came {duration(now - min(answer['oldest']))} ago."
     )
     yield ""
     names = {name: destination(name) for name in largest}
     width = min(max(map(len, [*names.values(), "destination"])), _DESTINATION_WIDTH)
-    yield f"{'destination':{width}}  recipients  oldest   next attempt  why most of them wait"
+    last = "why most of them wait"
+    yield f"{'destination':{width}}  recipients  {'oldest':{_OLDEST_WIDTH}}  {'next attempt':{_NEXT_WIDTH}}  {last}"
     ordered = sorted(largest.items(), key=lambda item: (-item[1]["recipients"], item[0]))
     for name, each in ordered:
         due = min(each["next"], default=None)
-        later = "-" if due is None else "now" if due <= now else f"in {age(due - now)}"
-        oldest = age(now - min(each["oldest"]))
-        yield f"{names[name]:{width}}  {each['recipients']:>10,}  {oldest:7}  {later:12}  {_why(each)}".rstrip()
+        later = "-" if due is None else "now" if due <= now else f"in {duration(due - now)}"
+        oldest = duration(now - min(each["oldest"]))
+        columns = f"{each['recipients']:>10,}  {oldest:{_OLDEST_WIDTH}}  {later:{_NEXT_WIDTH}}  {_why(each)}"
+        yield f"{names[name]:{width}}  {columns}".rstrip()
     others = max(answer["destinations"]) - len(largest)
     if others > 0:
         yield f"and {amount(others, 'more destination')}: mta queue --destinations {min(1000, len(largest) + others)}"
@@ -94,7 +87,8 @@ def _recipient(each: Mapping[str, Any], now: float) -> str:
     why = f": {harmless(each['reason'])}" if each["reason"] else ""
     if each["state"] != "waiting":
         return f"{harmless(each['mailbox'])}{why}"
-    due = "due now" if each["due"] <= now else f"next attempt in {age(each['due'] - now)} ({when(each['due'])})"
+    later = f"next attempt in {duration(each['due'] - now)} ({when(each['due'])})"
+    due = "due now" if each["due"] <= now else later
     tries = f", {amount(each['attempts'], 'attempt')} so far" if each["attempts"] else ""
     return f"{harmless(each['mailbox'])}, {due}{tries}{why}"
 
@@ -104,7 +98,7 @@ def shown(message: Mapping[str, Any], now: float) -> Iterator[str]:
     service = {"mx": "from another server (mx)", "smtpd": "submitted (smtpd)", "bounce": "a report of ours"}
     yield message["queue_id"]
     fields = {
-        "accepted": f"{when(message['accepted'])}, {age(now - message['accepted'])} ago, "
+        "accepted": f"{when(message['accepted'])}, {duration(now - message['accepted'])} ago, "
         f"{service.get(message['service'], message['service'])}",
         "size": amount(message["size"], "octet"),
         "sender": f"<{harmless(message['sender'])}>",

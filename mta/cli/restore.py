@@ -38,7 +38,8 @@ from mta.cli.archive import (
     verify,
 )
 from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_NOPERM, EX_TEMPFAIL, fail, state_directory
-from mta.cli.queue_text import age, amount, when
+from mta.cli.queue_text import amount, when
+from mta.observe.telling import duration
 from mta.service.control import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 
@@ -272,7 +273,7 @@ def _tell(
     click.echo(
         f"Restored into {state}: {amount(manifest.messages, 'message')} for "
         f"{amount(manifest.recipients, 'recipient')}, "
-        f"from the backup of {when(manifest.began)} ({age(time.time() - manifest.began)} ago) of {manifest.host}."
+        f"from the backup of {when(manifest.began)} ({duration(time.time() - manifest.began)} ago) of {manifest.host}."
     )
     click.echo(
         f"The configuration in {config.parent} was restored too."

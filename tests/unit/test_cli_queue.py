@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,11 +73,11 @@ def test_a_summary_for_people(server: Server) -> None:
     result = server.mta()
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == "3 messages for 3 recipients: 2 waiting, 1 held. The oldest came 2h 1m ago."
+    assert lines[0] == "3 messages for 3 recipients: 2 waiting, 1 held. The oldest came 2 h 2 min ago."
     assert [" ".join(line.split()) for line in lines[2:]] == [
         "destination recipients oldest next attempt why most of them wait",
-        "big.test 2 2h 1m in 11m 450 busy [mx]",
-        "small.test 1 1m - 1 held; looks odd [policy]",
+        "big.test 2 2 h 2 min in 12 min 450 busy [mx]",
+        "small.test 1 1 min - 1 held; looks odd [policy]",
     ]
     assert "the daemon is not running" in result.stderr
 
@@ -96,6 +97,27 @@ def test_a_summary_for_programs(server: Server) -> None:
     assert (a["destination"], a["recipients"], a["next"], a["reasons"]) == ("a.test", 1, None, {"odd [policy]": 1})
 
 
+def test_times_are_those_of_whoever_looks(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue shows local times with their zone, as `mta trace` does."""
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    try:
+        server.queue.add("bob@one.test", reason="450 busy")
+        head, bob = server.mta("list").stdout.splitlines()
+        assert re.search(r"  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d XYZ  ", head)
+        assert re.search(r"next attempt in [^(]+ \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d XYZ\)", bob)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_an_id_that_is_not_there_is_all_that_is_told(server: Server) -> None:
+    """Nothing is said of what could not be tried: there is no such message."""
+    result = server.mta("retry", "1m89pz69t001rbrswp")
+    assert (result.exit_code, result.stdout) == (65, "")
+    assert "there is no message 1m89pz69t001rbrswp in the queue" in result.stderr
+
+
 def test_an_empty_queue(server: Server) -> None:
     """Said in words by the summary; a list of nothing has nothing on standard output."""
     assert server.mta().stdout == "The queue is empty.\n"
@@ -112,7 +134,7 @@ def test_a_list_for_people(server: Server) -> None:
     head, bob, others = result.stdout.splitlines()
     assert head.startswith(f"{queue_id}  ")
     assert head.endswith("20 octets  <alice@example.test>  login alice@example.test")
-    assert bob.startswith("    waiting  bob@one.test, next attempt in 59m (")
+    assert bob.startswith("    waiting  bob@one.test, next attempt in 1 h (")
     assert bob.endswith(", 1 attempt so far: 450 \\u{1b}[31mbusy [mx]")
     assert others == "    and 1 other recipient"
 
@@ -148,7 +170,7 @@ def test_one_message_is_shown_whole(server: Server) -> None:
     result = server.mta("show", queue_id)
     assert result.stdout.splitlines()[0] == queue_id
     assert "submitted (smtpd)" in result.stdout
-    assert "waiting: bob@one.test, next attempt in 9m" in result.stdout
+    assert "waiting: bob@one.test, next attempt in 10 min (" in result.stdout
     assert json.loads(server.mta("show", "--json", queue_id).stdout)["login"] == "alice@example.test"
     missing = server.mta("show", "nonsense")
     assert (missing.exit_code, missing.output) == (65, "mta: there is no message nonsense in the queue\n")
