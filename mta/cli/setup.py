@@ -182,13 +182,16 @@ def look(config: Path) -> Present:
 def write_setup(wanted: Wanted, make_password: Callable[[], str]) -> str:
     """Write what is missing, and say each step; gives the password of a user that was made now, else nothing.
 
-    The user comes last: a password is known to nobody before all else is done. Raises OSError, SettingsRefused.
+    The settings come after the directories that they name: once written they stay, and should name none that cannot be
+    made. The user comes last: a password is known to nobody before all else is done. Raises OSError, SettingsRefused.
     """
     founder = Founder(wanted.access, _say)
     etc = wanted.config.parent
     domain = etc / DOMAINS / wanted.domain
     servers = wanted.access.gid != -1
     founder.directory(etc, 0o755)
+    founder.directory(wanted.state, 0o700, servers=True)
+    founder.directory(wanted.mail, 0o2750, servers=True)
     founder.file(wanted.config, _toml(wanted), 0o640)
     for directory in (domain, etc / "tls"):
         founder.directory(directory, 0o750 if servers else 0o700)
@@ -197,8 +200,6 @@ def write_setup(wanted: Wanted, make_password: Callable[[], str]) -> str:
     certificate, key = etc / "tls" / "certificate.pem", etc / "tls" / "key.pem"
     if wanted.tls.certificate in ("", str(certificate)):
         founder.certificate(certificate, key, [wanted.hostname], time.time())
-    founder.directory(wanted.state, 0o700, servers=True)
-    founder.directory(wanted.mail, 0o2750, servers=True)
     users = domain / "users"
     if users.exists():
         _say(users, False)

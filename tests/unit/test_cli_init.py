@@ -390,6 +390,17 @@ def test_a_place_that_cannot_be_written(machine: Machine) -> None:
     assert result.stderr.startswith("mta: cannot write ")
 
 
+def test_settings_name_no_place_that_cannot_be_made(machine: Machine) -> None:
+    """Told of a place that will not do, it leaves no settings behind that name it: another place can be told then."""
+    machine.root.mkdir()
+    (machine.root / "file").write_text("")
+    for option in ("--state", "--mail"):
+        places = [*machine.places, option, str(machine.root / "file/below")]
+        assert machine.init(*TOLD, *places).exit_code == 73
+        assert not machine.config.exists()
+    machine.made()
+
+
 def test_ports_are_for_the_demonstration(machine: Machine) -> None:
     """They are no options of a real server, which listens where others look for it."""
     assert machine.init(*TOLD, "--mx-port", "2525").exit_code == 2
