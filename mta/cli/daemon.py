@@ -64,7 +64,17 @@ def ask_daemon(config: Path, command: str, **arguments: object) -> dict[str, Any
     except (SettingsRefused, ValueError) as problem:
         fail(str(problem), EX_CONFIG)
     except OSError as error:
-        fail(f"no daemon answers at {path}: {error.strerror or error}", EX_UNAVAILABLE)
+        fail(unanswered(path, error, config), EX_UNAVAILABLE)
+
+
+def unanswered(path: str, error: OSError, config: Path) -> str:
+    """Say why nobody answers at the control socket `path`, and what mends it."""
+    why = error.strerror or str(error)
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        why = f"it does not run; systemctl start mta, or twistd --nodaemon --pidfile= mta --config {config}"
+    elif isinstance(error, PermissionError):
+        why = f"{why}; this is for root, or the user of the server"
+    return f"no daemon answers at {path}: {why}"
 
 
 @dataclass(frozen=True, slots=True)

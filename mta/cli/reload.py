@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, fail, state_directory
+from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, fail, state_directory, unanswered
 from mta.service.control import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 
@@ -32,5 +32,5 @@ def reload(config: Path, state: Path | None) -> None:
         fail(str(error), EX_CONFIG)
     except OSError as error:
         hint = "" if state else "; if `state` was changed, name the old directory with --state"
-        fail(f"no daemon answers at {path}: {error.strerror or error}{hint}", EX_UNAVAILABLE)
+        fail(f"{unanswered(path, error, config)}{hint}", EX_UNAVAILABLE)
     click.echo(answer["message"])

@@ -6,6 +6,7 @@ SO_REUSEADDR, and IPv6 ones take no IPv4, so that ``0.0.0.0`` and ``::`` stand s
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,6 +79,12 @@ def inherited(
     return found
 
 
+_HINTS = {
+    errno.EACCES: "; give the process CAP_NET_BIND_SERVICE or use systemd sockets",
+    errno.EADDRINUSE: "; `ss -ltnp` says by whom, and the settings may name another port",
+}
+
+
 def open_sockets(settings: Settings, inherited: Mapping[str, Sequence[int]]) -> list[Listening]:
     """Open every socket that is wanted; `inherited` has systemd's descriptors by name. Raises CannotListen."""
     problems: list[str] = []
@@ -87,7 +94,7 @@ def open_sockets(settings: Settings, inherited: Mapping[str, Sequence[int]]) -> 
             made = _sockets(listen, inherited, settings.connections.backlog)
             opened += [Listening(service, implicit_tls, each, str(listen)) for each in made]
         except OSError as error:
-            hint = "; give the process CAP_NET_BIND_SERVICE or use systemd sockets" if error.errno == 13 else ""
+            hint = _HINTS.get(error.errno or 0, "")
             problems.append(f"{service} cannot listen on {listen}: {error.strerror or error}{hint}")
     path = settings.local.socket
     if path:

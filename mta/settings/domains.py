@@ -96,6 +96,10 @@ def read_text(path: str, problems: list[Problem]) -> str | None:
 
 def read_toml(path: str, problems: list[Problem]) -> tuple[Mapping[str, object], Reading] | None:
     """Read a TOML file; None, and a problem, where it is none."""
+    if not os.path.lexists(path):
+        expected = "a configuration (`mta init` makes one, --config names another)"
+        problems.append(Problem(path, 0, expected, "no such file"))
+        return None
     text = read_text(path, problems)
     if text is None:
         return None

@@ -98,7 +98,9 @@ def test_reload_without_a_daemon_says_so(tmp_path: Path) -> None:
     mta("init", "--demo", tmp_path / "demo")
     result = mta("reload", "--config", tmp_path / "demo/etc/mta.toml")
     assert result.exit_code == 69
-    assert "no daemon answers at" in result.output
+    config = tmp_path / "demo/etc/mta.toml"
+    assert "control.sock: it does not run; systemctl start mta, or twistd " in result.output
+    assert f" mta --config {config}" in result.output
 
 
 @contextmanager

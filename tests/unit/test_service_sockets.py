@@ -76,7 +76,8 @@ def test_every_socket_that_cannot_be_had_is_named() -> None:
             open_sockets(settings(fine, busy, SystemdSocket("mx")), {"other": [3]})
     lines = str(refused.value).splitlines()
     assert lines == [
-        f"mx cannot listen on {busy}: Address already in use",
+        f"mx cannot listen on {busy}: Address already in use; `ss -ltnp` says by whom, "
+        "and the settings may name another port",
         "mx cannot listen on systemd:mx: systemd handed over no socket of that name (it has: other)",
     ]
     with socket.create_server((fine.host, fine.port)):

@@ -257,7 +257,8 @@ def test_what_is_no_toml_is_refused_with_its_line(tmp_path: Path, octets: bytes,
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing mta.toml is a problem like others, not a traceback."""
-    assert refused(str(tmp_path / "mta.toml")) == [(0, "", "a file that can be read", "No such file or directory")]
+    expected = "a configuration (`mta init` makes one, --config names another)"
+    assert refused(str(tmp_path / "mta.toml")) == [(0, "", expected, "no such file")]
 
 
 @pytest.mark.parametrize(
