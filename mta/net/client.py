@@ -62,6 +62,9 @@ def _words(fault: BaseException | None) -> str:
     # OpenSSL's errors are lists of (library, function, reason); the last reason says what a person can use
     if isinstance(fault, SSL.Error) and fault.args and fault.args[0]:
         return str(fault.args[0][-1][-1])
+    # Twisted puts words of its own and a number before the kernel's words, which are enough
+    if isinstance(fault, error.ConnectError) and fault.osError and fault.args and fault.args[0]:
+        return str(fault.args[0])
     return str(fault).rstrip(".")
 
 

@@ -150,7 +150,8 @@ class Opener:
 
 
 def _remote(host: Host, address: str) -> str:
-    return f"{host.name} [{address}]:{host.port}"
+    literal = f"[{address}]"
+    return f"{literal} port {host.port}" if host.name == literal else f"{host.name} {literal}:{host.port}"
 
 
 def _leave(connection: Connection, problem: Deferred | Failed | Fault) -> Deferred | Failed | Fault:

@@ -145,6 +145,14 @@ def test_a_fault_of_ours_in_connecting_is_local(number: str, kind: type[Exceptio
     assert clock.getDelayedCalls() == []
 
 
+def test_a_refusal_to_connect_is_told_in_the_words_of_the_kernel() -> None:
+    """Twisted's words and the number before them are not repeated."""
+    network = Network()
+    network.listen(HOST, error.getConnectError((errno.ECONNREFUSED, "Connection refused")))
+    fault = network.run(connect(network.endpoint(HOST, 25), task.Clock(), DEADLINES))
+    assert fault.text == "Connection refused"
+
+
 @pytest.mark.parametrize(("number", "local"), [(errno.EACCES, False), (errno.EPERM, True)])
 def test_an_icmpv6_prohibition_is_not_ours(number: int, local: bool) -> None:
     """With IPv6, EACCES may be what a router on the other side said; it counts as no answer."""

@@ -250,6 +250,15 @@ def test_nobody_answers() -> None:
     assert "besides: " in outcome.reason.text
 
 
+def test_a_host_that_is_an_address_is_named_once() -> None:
+    """A route to an address literal: neither name nor brackets are doubled."""
+    here = World(Host(f"[{A}]", (A,)))
+    here.listen(A, REFUSED)
+    (outcome,) = here.deliver()
+    assert isinstance(outcome, Deferred)
+    assert outcome.remote == f"[{A}] port 25"
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_whoever_answered_was_reached(order: int) -> None:
     """Where one host answered and another did not, the outcome has that answer, whatever their order."""
