@@ -38,7 +38,8 @@ def place_of(text: str, domains: Mapping[str, str], what: str) -> Place:
     try:
         found = parse_address(text, only)
     except ValueError:
-        raise click.BadParameter(f"{text} is no address", param_hint=what) from None
+        every = f": *{text} stands for every name" if text.startswith("@") and what == "ALIAS" else ""
+        raise click.BadParameter(f"{text} is no address{every}", param_hint=what) from None
     if found.domain not in domains:
         fail(f"{found.domain} is no domain of ours: mta domain list", EX_DATAERR)
     return Place(fold_local_part(found.local_part), found.domain)

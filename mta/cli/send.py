@@ -115,7 +115,9 @@ def send(
     try:
         sent = _dialogue(page, listener, _Mail(sender, recipients, subject, body), login, password)
     except (OSError, smtplib.SMTPException) as error:
-        fail(f"{listener}: {getattr(error, 'strerror', None) or error}", EX_UNAVAILABLE)
+        why = getattr(error, "strerror", None) or error
+        hint = "; does the server run? mta check" if isinstance(error, ConnectionRefusedError) else ""
+        fail(f"{listener}: {why}{hint}", EX_UNAVAILABLE)
     if not settings.history.enabled:
         page.line("", "[history] enabled is false: what becomes of the message cannot be followed")
         sys.exit(_status(sent, None))
@@ -183,7 +185,7 @@ def _dialogue(page: Page, listener: Listener, mail: _Mail, login: str | None, pa
         page.line("TLS: ", _protection(client))
         if login is not None:
             try:
-                say(f"login {login}", client.login(login, password))
+                say(f"login {login}", log_in(client, login, password))
             except smtplib.SMTPAuthenticationError as error:
                 sent.login_refused = not say(f"login {login}", (error.smtp_code, _octets(error.smtp_error)))
                 return sent
@@ -203,6 +205,14 @@ def _connected(listener: Listener, name: str, context: ssl.SSLContext) -> smtpli
     if listener.implicit_tls:
         return smtplib.SMTP_SSL(listener.host, listener.port, name, timeout=PATIENCE, context=context)
     return smtplib.SMTP(listener.host, listener.port, name, PATIENCE)
+
+
+def log_in(client: smtplib.SMTP, login: str, password: str) -> tuple[int, bytes]:
+    """Log in once: smtplib alone tries a password that was refused by one mechanism with the next, which counts too."""
+    if "PLAIN" in client.esmtp_features.get("auth", "").split():
+        client.user, client.password = login, password
+        return client.auth("PLAIN", client.auth_plain)
+    return client.login(login, password)
 
 
 def _follow(page: Page, past: Past, queue_id: str, began: float, timeout: float) -> Story:
@@ -261,7 +271,10 @@ def _password(login: str | None, file: IO[str] | None) -> str:
     if login is None:
         return ""
     if file is not None:
-        return str(file.readline()).rstrip("\r\n")
+        password = str(file.readline()).rstrip("\r\n")
+        if not password:
+            raise click.BadParameter(f"the first line of {file.name} is empty", param_hint="--password-file")
+        return password
     if not sys.stdin.isatty():
         raise click.UsageError("--password-file: the password of the login is needed")
     return str(click.prompt(f"Password of {login}", hide_input=True, err=True))

@@ -113,7 +113,7 @@ def _head(change: Difference, after: Frame, width: int) -> Text:
     up = f"up {duration(after.wall - min(started))}" if started else "just started"
     cpu = change.rate(metric.WORKER_CPU) * 100
     left = f"mta top  {after.answer.get('hostname', '')}"
-    right = f"{up}, {workers}, {cpu:.0f} % CPU, {memory:.0f} MiB   {_clock(after.wall)}"
+    right = f"{up}, {workers}, {cpu:.0f} % CPU, {memory:.0f} MiB   {_clock(after.wall)} {_zone(after.wall)}"
     return Text(f"{left}{right:>{max(width - len(left), len(right) + 2)}}", "bold", no_wrap=True, overflow="ellipsis")
 
 
@@ -231,6 +231,10 @@ def _milliseconds(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _zone(wall: float) -> str:
+    return f"{datetime.fromtimestamp(wall).astimezone():%Z}"
 
 
 def _clock(wall: float) -> str:

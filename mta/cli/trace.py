@@ -146,6 +146,8 @@ class View:
                 told.add(event.session)
             elif not event.session and event.kind not in REFUSALS:
                 continue
+            elif not what and event.kind not in REFUSALS | {Kind.SESSION_LASTS}:
+                continue  # it is mail that is asked for: who looks whether we are there brings none
             elif _brought_mail_alone(event):
                 told.add(event.session)
                 continue

@@ -110,7 +110,8 @@ def passwd(config: Path, user: str, file: TextIO | None, generate: bool) -> None
     with changing(config) as change:
         _change_line(change, place, lambda content: with_password(content, verifier))
         change.commit()
-    click.echo(f"{place} has a new password{shown(password, generate)}.")
+    told = f":  {password}  (it is shown this once)" if generate else ""
+    click.echo(f"{place} has a new password{told}.")
     click.echo(take_effect(config).text)
 
 

@@ -175,7 +175,7 @@ class Story:
             return "on its way in"
         states = sorted(counted, key=_GRAVITY.index)
         many = counted.total() > 1
-        words = ", ".join(f"{counted[state]} {state.value}" if many else state.value for state in states)
+        words = ", ".join(_said(state, counted[state]) if many else state.value for state in states)
         events = [event for state, event in self.states.values() if state is states[-1]]
         if many and states[-1] in (State.DELIVERED, State.QUEUED):
             return words
@@ -186,6 +186,11 @@ class Story:
         """The worst of its recipients'."""
         moods = {MOODS[state] for state in self.counted}
         return next((mood for mood in (Mood.BAD, Mood.SLOW, Mood.PLAIN) if mood in moods), Mood.GOOD)
+
+
+def _said(state: State, number: int) -> str:
+    words = state.value if state is not State.WAITS or number == 1 else "wait for another attempt"
+    return f"{number} {words}"
 
 
 def stories(events: Iterable[Event]) -> dict[str, Story]:

@@ -22,6 +22,7 @@ from mta.board.shared import SharedBoard
 from mta.mail.queueid import shard_of
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
+from mta.observe.telling import count
 from mta.service.board import layout
 from mta.service.checkup import checkup_on
 from mta.service.children import Children
@@ -257,7 +258,8 @@ class Parent(service.Service):
         later = f"; needs a restart: {', '.join(waiting)}" if waiting else ""
         directory = self._settings.directory
         return {
-            "message": f"reloaded: {len(directory.domains)} domains, {len(directory.accounts)} accounts{later}",
+            "message": f"reloaded: {count(len(directory.domains), 'domain')}, "
+            f"{count(len(directory.accounts), 'account')}{later}",
             "needs_restart": waiting,
         }
 

@@ -130,7 +130,7 @@ def test_a_reload_is_used_by_all_or_by_none(start_daemon: StartDaemon) -> None:
     aliases = daemon.settings_file.parent / "domains/example.test/aliases"
     good = aliases.read_text()
     aliases.write_text(good + "robert: bob\n")
-    assert "reloaded: 1 domains" in daemon.reload().stdout
+    assert "reloaded: 1 domain," in daemon.reload().stdout
     assert codes(daemon, "robert@example.test") == {250}
     aliases.write_text(good + "robert: nobody\n")
     refused = daemon.reload()

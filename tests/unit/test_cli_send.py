@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import smtplib
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
-from mta.cli.send import Listener, Sent, _listener, _Mail, _settings, _status, send
+from mta.cli.send import Listener, Sent, _listener, _Mail, _settings, _status, log_in, send
 from mta.observe.event import Event, Kind
 from mta.observe.story import Story
 
@@ -54,6 +55,30 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path) -> None:
     for arguments in (["--from", "a@x", "--to", "b\r\n@y"], ["--from", "<a@x>", "--to", "b@y"], ["--to", "b@y"]):
         assert run(tmp_path, *arguments).exit_code == 2
     assert "the password of the login is needed" in run(tmp_path, "--login", "a@x", "--to", "b@y").output
+
+
+def test_an_empty_password_is_no_password(tmp_path: Path) -> None:
+    """Nothing is sent with it: the file is named."""
+    (tmp_path / "password").write_text("\n")
+    result = run(tmp_path, "--login", "a@x", "--to", "b@y", "--password-file", str(tmp_path / "password"))
+    assert result.exit_code == 2
+    assert "password is empty" in result.output
+
+
+@pytest.mark.parametrize(("offered", "tried"), [("PLAIN LOGIN", ["PLAIN"]), ("LOGIN", ["LOGIN"])])
+def test_a_password_is_tried_once(offered: str, tried: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal of one mechanism is one of the password: another is not tried, and it counts once."""
+    client, asked = smtplib.SMTP(), []
+    client.esmtp_features, client.does_esmtp, client.ehlo_resp = {"auth": offered}, True, b"x"
+
+    def refuse(mechanism: str, *_: object, **__: object) -> NoReturn:
+        asked.append(mechanism)
+        raise smtplib.SMTPAuthenticationError(535, b"no")
+
+    monkeypatch.setattr(client, "auth", refuse)
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        log_in(client, "a@x", "wrong")
+    assert asked == tried
 
 
 def test_a_message_is_one_that_any_server_takes() -> None:

@@ -156,14 +156,15 @@ def test_what_stands_in_no_session_is_found(server: Server) -> None:
 
 
 def test_without_a_word_the_latest_mail_is_listed(server: Server) -> None:
-    """All mail, the newest first; what the server says of itself is no mail; and brackets alone are no question."""
+    """All mail, the newest first: not what the server says of itself, nor who only connected. Brackets ask nothing."""
     nothing = run(server, trace)
     assert (nothing.exit_code, nothing.output) == (66, "mta: nothing in the history is of mail\n")
     _, (queue_id,) = server.session("192.0.2.1", {})
     server.happen(Kind.SERVICE_STARTED, service="mx", listen="127.0.0.1:25")
     idle, _ = server.session("192.0.2.2")
-    assert listed(server) == [idle, queue_id]
-    assert run(server, trace).output.splitlines()[-1] == "2 found. Everything of one: mta trace ID"
+    assert listed(server) == [queue_id]
+    assert listed(server, "192.0.2.2") == [idle]
+    assert run(server, trace).output.splitlines()[-1] == "1 found. Everything of one: mta trace ID"
     assert run(server, trace, "<>").exit_code == 2
 
 

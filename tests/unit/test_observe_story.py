@@ -64,9 +64,10 @@ def test_recipients_end_one_by_one() -> None:
 def test_why_it_waits_stands_in_one_line() -> None:
     """The reason and the next attempt of what waits, the reply of what was refused."""
     waits = story(accepted(copies=1), event(Kind.RECIPIENT_DEFERRED, 1, "busy", recipient="b@y", attempts=1, next=60))
-    assert waits.outcome(UTC) == (
-        "waits for another attempt, next attempt 20:16:01 (1 min later): busy"
-    )
+    assert waits.outcome(UTC) == ("waits for another attempt, next attempt 20:16:01 (1 min later): busy")
+    waits.add(event(Kind.RECIPIENT_DEFERRED, 1, "busy", recipient="c@y", attempts=1, next=60))
+    waits.copies = 2
+    assert waits.outcome(UTC).startswith("2 wait for another attempt, next attempt ")
     said = event(Kind.RECIPIENT_FAILED, 1, "refused at RCPT TO", recipient="b@y")
     said = replace(said, reason=Reason("refused at RCPT TO", "mx.y [192.0.2.1]:25 said: 550 no such user"))
     assert story(accepted(copies=1), said).outcome() == "failed: mx.y [192.0.2.1]:25 said: 550 no such user"

@@ -71,7 +71,7 @@ def check_certificate(settings: Settings, now: float, vouch: Vouch | None = None
 
 def _dates(first: x509.Certificate, file: str, now: float, hostname: str) -> list[Finding]:
     start, end = first.not_valid_before_utc.timestamp(), first.not_valid_after_utc.timestamp()
-    day = f"{datetime.datetime.fromtimestamp(end, datetime.UTC):%Y-%m-%d %H:%M}Z"
+    day = f"{datetime.datetime.fromtimestamp(end, datetime.UTC):%Y-%m-%d %H:%M} UTC"
     days = (end - now) / 86400
     if now < start:
         why = "or the clock of this machine is wrong"
