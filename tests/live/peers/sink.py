@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-OFFERS = (b"PIPELINING", b"8BITMIME", b"SIZE 20000000", b"ENHANCEDSTATUSCODES")
+OFFERS = (b"PIPELINING", b"8BITMIME", b"SIZE 100000000", b"ENHANCEDSTATUSCODES")
 
 
 @dataclass(frozen=True, slots=True)
