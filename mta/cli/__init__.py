@@ -2,12 +2,12 @@
 
 A fault of the operator's is told in one line with a sensible exit status (sysexits(3)), never with a traceback.
 
-A command is imported when it is called: `COMMANDS` says where each stands. What `mta --help` says of it is the first
-line of its docstring, for which all are imported.
+A command is imported when it is called: `COMMANDS` says where each stands, and what it is for.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 
 import click
@@ -15,29 +15,39 @@ from click.shell_completion import CompletionItem
 
 from mta import __version__
 
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a command before it is imported."""
+
+    place: str
+    """Its module and name."""
+    summary: str
+    """What `mta --help` says of it, on a line of 80 columns."""
+
+
 COMMANDS = {
-    "alias": "mta.cli.alias:alias",
-    "backup": "mta.cli.backup:backup",
-    "check": "mta.cli.check:check",
-    "completion": "mta.cli.completion:completion",
-    "dkim": "mta.cli.dkim:dkim",
-    "domain": "mta.cli.domain:domain",
-    "explain": "mta.cli.explain:explain",
-    "import": "mta.cli.importing:import_",
-    "init": "mta.cli.init:init",
-    "log": "mta.cli.log:log",
-    "policy": "mta.cli.policy:policy",
-    "queue": "mta.cli.queue:queue",
-    "reload": "mta.cli.reload:reload",
-    "restore": "mta.cli.restore:restore",
-    "samples": "mta.cli.samples:samples",
-    "send": "mta.cli.send:send",
-    "sendmail": "mta.cli.sendmail:sendmail",
-    "top": "mta.cli.top:top",
-    "trace": "mta.cli.trace:trace",
-    "user": "mta.cli.user:user",
+    "alias": Entry("mta.cli.alias:alias", "Other names for users: add, remove, list."),
+    "backup": Entry("mta.cli.backup:backup", "Copy the queue and the configuration."),
+    "check": Entry("mta.cli.check:check", "Say what is wrong, and how to mend it."),
+    "completion": Entry("mta.cli.completion:completion", "Print a script that has a shell complete what is typed."),
+    "dkim": Entry("mta.cli.dkim:dkim", "The keys that mail is signed with: make, show, check, rotate."),
+    "domain": Entry("mta.cli.domain:domain", "The domains whose mail is taken: add, remove, list."),
+    "explain": Entry("mta.cli.explain:explain", "Tell what would become of a letter, and why; nothing is sent."),
+    "import": Entry("mta.cli.importing:import_", "Begin with the configuration of Postfix."),
+    "init": Entry("mta.cli.init:init", "Set the server up."),
+    "log": Entry("mta.cli.log:log", "Show what happened, and follow what happens."),
+    "policy": Entry("mta.cli.policy:policy", "Try out policies that you write in Python."),
+    "queue": Entry("mta.cli.queue:queue", "What waits and why; try again, hold, release, return, delete."),
+    "reload": Entry("mta.cli.reload:reload", "Have the daemon read its configuration anew."),
+    "restore": Entry("mta.cli.restore:restore", "Make a backup the queue of this server."),
+    "samples": Entry("mta.cli.samples:samples", "Say where the samples lie: etc/, units of systemd, and others."),
+    "send": Entry("mta.cli.send:send", "Send a test message, and follow what becomes of it."),
+    "sendmail": Entry("mta.cli.sendmail:sendmail", "Hand in a message from standard input, as programs do."),
+    "top": Entry("mta.cli.top:top", "Watch the server at work."),
+    "trace": Entry("mta.cli.trace:trace", "Tell what became of mail."),
+    "user": Entry("mta.cli.user:user", "Users and their passwords: add, remove, list, disable."),
 }
-"""Each command, and the module and name of what carries it out."""
 
 
 class Commands(click.Group):
@@ -51,10 +61,15 @@ class Commands(click.Group):
         """Import one; None where there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
+        module, name = COMMANDS[cmd_name].place.split(":")
         command = getattr(import_module(module), name)
-        assert isinstance(command, click.Command), f"{COMMANDS[cmd_name]} is no command"
+        assert isinstance(command, click.Command), f"{COMMANDS[cmd_name].place} is no command"
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summaries, for which nothing is imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Offer names, for which nothing is imported: a shell does not wait."""

@@ -339,7 +339,7 @@ def _examples(epilog: str) -> list[str]:
 
 def _statuses(name: str) -> dict[int, str]:
     """What a command may end with, from its module."""
-    module = import_module(COMMANDS[name].partition(":")[0])
+    module = import_module(COMMANDS[name].place.partition(":")[0])
     said = re.search(r"Exit status: (.*?)(?:\n\n|$)", inspect.getdoc(module) or "", re.DOTALL)
     if said:
         pieces = re.findall(r"(?:^|[;,] )(\d+) (.*?)(?=[;,] \d+ |$)", " ".join(said[1].split()).removesuffix("."))

@@ -4,6 +4,9 @@ Patterns only; what is made of a match is the work of `address`, `parameter` and
 decoded as UTF-8, match no control character, and take linear time on any input. Lengths are not theirs (`limits`),
 but for the 63 octets of a label (RFC 1035 §2.3.4).
 
+Classes with UTF8-non-ascii are written as what does not belong to them: `re` takes milliseconds to compile each that
+names most of Unicode, and every command would wait for that.
+
 Narrower than the RFCs on purpose:
 
 * UTF8-non-ascii leaves out C1 controls, line separators and direction overrides, which no mailbox needs and every
@@ -21,9 +24,12 @@ import re
 # RFC 6531 §3.3: UTF8-non-ascii = UTF8-2 / UTF8-3 / UTF8-4; no C1 controls, U+2028 to U+202E, U+2066 to U+2069
 UTF8_NON_ASCII = "\u00a0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff"
 
+# All of Unicode beyond ASCII that is no UTF8-non-ascii: C1 controls, the separators and overrides above, surrogates
+_NO_NON_ASCII = "\u0080-\u009f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+
 # RFC 5322 §3.2.3, RFC 6531 §3.3: atext = ALPHA / DIGIT / "!" / "#" / … / "~" / UTF8-non-ascii
 _ATEXT_ASCII = r"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~"
-_ATEXT = f"[{_ATEXT_ASCII}{UTF8_NON_ASCII}]"
+_ATEXT = rf'[^\x00- "(),.:;<>@\[\\\]\x7f{_NO_NON_ASCII}]'
 
 # Dot-string = Atom *("." Atom); Atom = 1*atext
 _DOT_STRING = rf"{_ATEXT}+(?:\.{_ATEXT}+)*"
@@ -31,12 +37,14 @@ DOT_STRING = re.compile(_DOT_STRING)
 
 # Quoted-string = DQUOTE *QcontentSMTP DQUOTE; QcontentSMTP = qtextSMTP / quoted-pairSMTP
 # qtextSMTP = %d32-33 / %d35-91 / %d93-126 / UTF8-non-ascii; quoted-pairSMTP = %d92 %d32-126
-_QUOTED_STRING = rf'"(?:[ !#-\[\]-~{UTF8_NON_ASCII}]|\\[ -~])*"'
+_QTEXT = rf'[^\x00-\x1f"\\\x7f{_NO_NON_ASCII}]'
+_QUOTED_STRING = rf'"(?:{_QTEXT}|\\[ -~])*"'
 QUOTED_PAIR = re.compile(r"\\(.)")
 
 # sub-domain = Let-dig [Ldh-str] / U-label; Let-dig = ALPHA / DIGIT; Ldh-str = *( ALPHA / DIGIT / "-" ) Let-dig
-_LET_DIG = f"[A-Za-z0-9{UTF8_NON_ASCII}]"
-_SUB_DOMAIN = f"{_LET_DIG}(?:[A-Za-z0-9{UTF8_NON_ASCII}-]{{0,61}}{_LET_DIG})?"
+_LET_DIG = rf"[^\x00-/:-@\[-`{{-\x7f{_NO_NON_ASCII}]"
+_LET_DIG_HYP = rf"[^\x00-,./:-@\[-`{{-\x7f{_NO_NON_ASCII}]"
+_SUB_DOMAIN = f"{_LET_DIG}(?:{_LET_DIG_HYP}{{0,61}}{_LET_DIG})?"
 # Domain = sub-domain *("." sub-domain)
 _DOMAIN = rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*"
 DOMAIN = re.compile(_DOMAIN)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mta.auth.verifier import verify
-from mta.cli import main
+from mta.cli import COMMANDS, main
 from mta.settings.reader import load
 
 
@@ -175,3 +177,13 @@ def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
     result = mta("reload", "--state", "/" + "x" * 200)
     assert result.exit_code == 78
     assert "has 214 octets, and 107 is the most" in result.output
+
+
+def test_the_help_of_all_is_read_without_importing_any() -> None:
+    """What `mta --help` says of each command fits on a line of 80 columns, and waits for no import."""
+    result = CliRunner().invoke(main, ["--help"], terminal_width=80)
+    for name, entry in COMMANDS.items():
+        assert f"  {name:10}  {entry.summary}\n" in result.output
+    code = "import sys; from mta.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not {entry.place.partition(":")[0] for entry in COMMANDS.values()} & set(done.stdout.split())
