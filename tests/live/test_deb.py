@@ -57,6 +57,12 @@ def test_the_life_of_an_installation(machine: Machine, place: Path) -> None:
     assert machine.run(greeting).startswith("220 mail.example.org ")
     assert machine.run("ps -o user= -p $(systemctl show --value -p MainPID mta)").strip() == "mta"
 
+    # used as a system uses its mail server
+    machine.run("printf 'Subject: from cron\\n\\nIt ran.\\n' | sendmail alice@example.org")
+    machine.run("until grep -q 'It ran' /var/mail/mta/example.org/alice/Maildir/new/*; do sleep 0.1; done")
+    assert machine.run("mailq").strip() == "Mail queue is empty"
+    assert "sendmail" in machine.run("man -w 8 sendmail")
+
     # upgraded
     machine.run("touch /etc/mta/mine /var/mail/mta/mine; before=$(systemctl show --value -p MainPID mta)")
     machine.run("sha256sum /etc/mta/mta.toml >/root/sum")
@@ -69,6 +75,8 @@ def test_the_life_of_an_installation(machine: Machine, place: Path) -> None:
     )
     assert machine.run(greeting).startswith("220 mail.example.org ")
     assert machine.run("find /usr/lib/mta -newer /root/sum -name '*.pyc' | head -3") == ""
+
+    assert machine.run("journalctl -u mta -o cat | grep fault", 1) == ""
 
     # removed
     machine.run("apt-get -q -y remove mta")

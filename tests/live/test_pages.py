@@ -22,7 +22,7 @@ from tests.live.peers.machine import Machine
 
 pytestmark = pytest.mark.live
 
-PAGES = ("first-hour.md", "troubleshooting.md")
+PAGES = ("first-hour.md", "troubleshooting.md", "dovecot.md")
 """In this order: a page begins where the one before has ended."""
 
 WORLD = """
@@ -93,11 +93,19 @@ class Operator:
         self.machine.run(f"until grep -q ready /root/.names{len(prefix)}; do sleep 0.1; done")
 
     def type(self, command: str) -> str:
-        """Type a command, or do what is no command: publish."""
-        if command == "publish":
-            self.publish()
+        """Type a command, or do what is no command: publish, dovecot."""
+        if command in ("publish", "dovecot"):
+            getattr(self, command)()
             return ""
         return self.machine.run(command, status=None, seconds=40)
+
+    def dovecot(self) -> None:
+        """Write what the page about Dovecot says into its configuration, and make the certificate that Debian makes."""
+        page = (pages.ROOT / "docs/dovecot.md").read_text()
+        self.machine.write("/etc/dovecot/local.conf", "\n".join(re.findall(r"^```\n(.*?)^```", page, re.M | re.S)))
+        place = "/etc/dovecot/private/dovecot"
+        self.machine.run(f"mkdir -p /etc/dovecot/private; cp /etc/mta/tls/certificate.pem {place}.pem")
+        self.machine.run(f"cp /etc/mta/tls/key.pem {place}.key")
 
     def publish(self) -> None:
         """Put the records that `mta init` prints into the DNS, and have the provider set the reverse name."""
