@@ -6,6 +6,7 @@ ago (of shares: one that nobody has anything of; there always is one, but in a f
 
 ::
 
+    secret   16 octets
     region   SETS × WAYS rows
     row      key      hash of the name, 64 bits; 0: free
              touched  when it was written, monotonic seconds
@@ -16,7 +17,9 @@ It is held for microseconds; who does not get it within `PATIENCE` tries (its ho
 limit may then be off by one, and nobody waits. A number of a share is written by its worker alone, so reading needs no
 lock.
 
-Names with the same hash would count as one: with 2**14 names the chance is 2**-36.
+Names with the same hash would count as one: with 2**14 names the chance is 2**-36. The hash is keyed with a secret of
+each board, for peers choose names: whoever could tell which share a set would drive a name out with `WAYS` others, and
+its guesses at a password with it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import secrets
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +43,8 @@ PATIENCE = 2000
 """Trials to get a lock: some milliseconds."""
 
 _KEY = struct.Struct("=Q")
+_SECRET = 16
+"""Octets of the secret that the hash of names is keyed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Layout:
     @property
     def size(self) -> int:
         """Octets of memory."""
-        return sum(SETS * WAYS * row.size for row in self.rows().values())
+        return _SECRET + sum(SETS * WAYS * row.size for row in self.rows().values())
 
     def rows(self) -> dict[str, struct.Struct]:
         """The form of a row in each region, in the order in which they stand in memory."""
@@ -69,16 +75,20 @@ class SharedBoard:
         self.layout = layout
         self._worker = worker
         memory = mmap.mmap(descriptor, layout.size)
-        start = 0
+        start = _SECRET
+        secret = memory[:_SECRET]
         for name, row in layout.rows().items():
-            self._regions[name] = _Region(memory, descriptor, start, row, seconds)
+            self._regions[name] = _Region(memory, descriptor, start, row, seconds, secret)
             start += SETS * WAYS * row.size
 
     @classmethod
-    def make(cls, layout: Layout, seconds: Callable[[], float]) -> SharedBoard:
-        """Make the memory, for the parent. The descriptor is handed to the workers."""
+    def make(
+        cls, layout: Layout, seconds: Callable[[], float], chance: Callable[[int], bytes] = secrets.token_bytes
+    ) -> SharedBoard:
+        """Make the memory, for the parent. The descriptor is handed to the workers. `chance` gives octets."""
         descriptor = os.memfd_create("mta-board", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, layout.size)
+        os.pwrite(descriptor, chance(_SECRET), 0)
         return cls(descriptor, layout, 0, seconds)
 
     def shares(self, name: str) -> SharedShares:
@@ -99,13 +109,20 @@ class _Region:
     """Rows found by name."""
 
     def __init__(
-        self, memory: mmap.mmap, descriptor: int, start: int, row: struct.Struct, seconds: Callable[[], float]
+        self,
+        memory: mmap.mmap,
+        descriptor: int,
+        start: int,
+        row: struct.Struct,
+        seconds: Callable[[], float],
+        secret: bytes,
     ) -> None:
         self.memory = memory
         self.start = start
         self.row = row
         self.seconds = seconds
         self._descriptor = descriptor
+        self._secret = secret
         self._held = False
 
     @contextmanager
@@ -135,7 +152,7 @@ class _Region:
 
     def find(self, name: str) -> int | None:
         """The offset of the row of a name."""
-        key = _hash(name)
+        key = self._hash(name)
         for offset in self._set(key):
             if _KEY.unpack_from(self.memory, offset)[0] == key:
                 return offset
@@ -143,7 +160,7 @@ class _Region:
 
     def rows(self, name: str) -> Iterator[tuple[int, tuple[float, ...]]]:
         """Offset and content of each row that a name may stand in."""
-        for offset in self._set(_hash(name)):
+        for offset in self._set(self._hash(name)):
             yield offset, self.row.unpack_from(self.memory, offset)
 
     def all(self) -> Iterator[int]:
@@ -152,7 +169,11 @@ class _Region:
 
     def write(self, offset: int, name: str, *values: float) -> None:
         """Give a row to a name."""
-        self.row.pack_into(self.memory, offset, _hash(name), self.seconds(), *values)
+        self.row.pack_into(self.memory, offset, self._hash(name), self.seconds(), *values)
+
+    def _hash(self, name: str) -> int:
+        octets = name.encode("utf-8", "surrogatepass")
+        return int.from_bytes(blake2b(octets, digest_size=_KEY.size, key=self._secret).digest()) or 1
 
     def _set(self, key: int) -> range:
         first = self.start + key % SETS * WAYS * self.row.size
@@ -243,7 +264,3 @@ class SharedTable:
             offset = self._region.find(name)
             if offset is not None:
                 self._region.memory[offset : offset + self._region.row.size] = bytes(self._region.row.size)
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1

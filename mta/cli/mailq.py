@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from mta.cli.daemon import EX_CONFIG, EX_DATAERR, ask_daemon, fail, state_directory
+from mta.observe.log import harmless
 from mta.sendmail.exits import EX_NOPERM, EX_OK
 from mta.sendmail.options import Options
 from mta.sendmail.place import CONFIG
@@ -87,13 +88,13 @@ def _lines(message: Mapping[str, Any]) -> Iterator[str]:
     states = {each["state"] for each in message["recipients"]}
     mark = next((_MARKS[state] for state in _MARKS if state in states), "")
     when = time.asctime(time.localtime(message["accepted"]))[:19]
-    yield f"{message['queue_id'] + mark:19} {message['size']:8} {when} {message['sender'] or 'MAILER-DAEMON'}"
+    yield f"{message['queue_id'] + mark:19} {message['size']:8} {when} {harmless(message['sender']) or 'MAILER-DAEMON'}"
     reason = ""
     for each in sorted(message["recipients"], key=lambda recipient: str(recipient["reason"])):
         if each["reason"] != reason:
             reason = each["reason"]
-            yield f"({reason})".rjust(_REASON_END)
-        yield f"{_INDENT}{each['mailbox']}"
+            yield f"({harmless(reason)})".rjust(_REASON_END)
+        yield f"{_INDENT}{harmless(each['mailbox'])}"
 
 
 def retry(config: Path, filters: tuple[str, ...]) -> int:

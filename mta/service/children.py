@@ -194,12 +194,12 @@ class _Child(protocol.ProcessProtocol):
     def use(self) -> defer.Deferred[Any]:
         """Have it use the configuration that was prepared. One that dies of it begins with that."""
         if self.link is None:
-            return defer.succeed(None)
+            return defer.succeed({})
         if not self.ready:
             self.link.tell("prepare")
             self.link.tell("use")
-            return defer.succeed(None)
-        return self.link.ask("use").addErrback(lambda failure: failure.trap(ConnectionLost))
+            return defer.succeed({})
+        return self.link.ask("use").addErrback(_passed_over)
 
     def stop(self) -> defer.Deferred[None]:
         """Have it stop in order; it is killed when it does not."""
@@ -288,6 +288,10 @@ class _Child(protocol.ProcessProtocol):
 
 _NOT_INHERITED = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 """What systemd tells the parent alone."""
+
+
+def _passed_over(failure: Failure) -> Failure | dict[str, Any]:
+    return {} if isinstance(failure.value, ConnectionLost) else failure
 
 
 def _ended(reason: Failure) -> str:

@@ -96,7 +96,7 @@ class ControlProtocol(LineOnlyReceiver):
         """Carry out one request."""
         try:
             request = dict(json.loads(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             request = {}
         request["operator"] = self._operator()
         carry_out(self._commands, request, self._journal).addCallback(self._answer)

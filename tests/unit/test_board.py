@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import subprocess
 import sys
 import textwrap
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given
@@ -216,3 +218,19 @@ def test_a_table_of_its_own_is_bounded() -> None:
         table.put(name, (1.0,))
     assert [table.get(name) is not None for name in "abc"] == [True, False, True]
     assert len(table) == 2
+
+
+def test_nobody_outside_can_tell_which_names_share_a_set(crew: Crew) -> None:
+    """Peers choose names (logins that they guess at): with a few chosen well they do not drive another's name out."""
+
+    def place(name: str) -> int:
+        return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) % SETS
+
+    table = crew.workers[0].table("guesses")
+    table.put("alice@example.org", (9.0, 9.0, 9.0))
+    names = (f"x{number}@example.org" for number in itertools.count())
+    for name in itertools.islice((each for each in names if place(each) == place("alice@example.org")), WAYS):
+        crew.now += 1.0
+        table.put(name, (1.0, 1.0, 1.0))
+    assert table.get("alice@example.org") == (9.0, 9.0, 9.0)
+    assert crew.workers[1].table("guesses").get("alice@example.org") == (9.0, 9.0, 9.0)

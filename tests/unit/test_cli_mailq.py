@@ -130,3 +130,16 @@ def test_aliases_with_a_fault(
         mailq.carry_out(Options(role="aliases"), config)
     assert ended.value.code == status
     assert word in capsys.readouterr().err
+
+
+def test_what_came_from_outside_moves_no_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Escapes, line ends and turned directions in addresses and reasons are printed as the log writes them."""
+    bad = "\x1b[2J\u202e\x9b\nx"
+    daemon = Daemon({"messages": [message(1, (bad, "waiting", bad), sender=bad)], "ends": []})
+    assert carried_out(monkeypatch, daemon, Options(role="queue")) == 0
+    printed = capsys.readouterr().out
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert printed.count("[2J") == 3
+    assert len(printed.splitlines()) == 6

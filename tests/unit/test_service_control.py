@@ -68,7 +68,7 @@ def test_a_bug_is_noted_and_answered() -> None:
 def test_what_is_no_request_is_answered_with_what_one_is() -> None:
     """Junk, a list, an unknown command: an answer that names the commands, no traceback."""
     operator = Operator()
-    for junk in (b"junk", b"[]", b"{}", b'{"command": []}', b'{"command": "nothing"}', b"\xff"):
+    for junk in (b"junk", b"[]", b"{}", b'{"command": []}', b'{"command": "nothing"}', b"\xff", b"[" * 99_999):
         answer = operator.ask(junk)
         assert not answer["ok"]
         assert "echo, fail, refuse" in answer["error"]
