@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mta.cli import complete
-from mta.cli.daemon import CONFIG
+from mta.cli.daemon import CONFIG, examples
 
 
 @click.group()
@@ -20,7 +20,7 @@ def alias() -> None:
 
 
 @alias.command(
-    epilog="Examples: mta alias add sales@example.org alice bob@example.net; mta alias add '*@example.org' alice"
+    epilog=examples("mta alias add sales@example.org alice bob@example.net", "mta alias add '*@example.org' alice")
 )
 @click.argument("alias", shell_complete=complete.aliases)
 @click.argument("targets", nargs=-1, required=True, shell_complete=complete.targets)
@@ -37,7 +37,7 @@ def add(alias: str, targets: tuple[str, ...], config: Path) -> None:
 
 
 @alias.command(
-    epilog="Examples: mta alias remove sales@example.org bob@example.net; mta alias remove sales@example.org"
+    epilog=examples("mta alias remove sales@example.org bob@example.net", "mta alias remove sales@example.org")
 )
 @click.argument("alias", shell_complete=complete.aliases)
 @click.argument("targets", nargs=-1, shell_complete=complete.targets)
@@ -49,7 +49,7 @@ def remove(alias: str, targets: tuple[str, ...], config: Path) -> None:
     alias_change.remove(config, alias, targets)
 
 
-@alias.command("list", epilog="Example: mta alias list example.org")
+@alias.command("list", epilog=examples("mta alias list example.org"))
 @click.argument("domain", required=False, shell_complete=complete.domains)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @CONFIG

@@ -36,7 +36,17 @@ from mta.cli.archive import (
     verify,
     write_tar,
 )
-from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_NOINPUT, EX_NOPERM, fail, state_directory
+from mta.cli.daemon import (
+    CONFIG,
+    EX_CANTCREAT,
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_NOINPUT,
+    EX_NOPERM,
+    examples,
+    fail,
+    state_directory,
+)
 from mta.cli.queue_text import amount
 from mta.settings.problem import SettingsRefused
 
@@ -44,7 +54,7 @@ _BAR_FROM = 64 * 1024 * 1024
 """Octets of a database from which its copying shows a bar."""
 
 
-@click.command(epilog="Examples: mta backup /backup/mta-monday; mta backup --history /backup/mta-monday.tar")
+@click.command(epilog=examples("mta backup /backup/mta-monday", "mta backup --history /backup/mta-monday.tar"))
 @CONFIG
 @click.option("--history", is_flag=True, help="With the history: what `mta trace` knows.")
 @click.argument("dest", type=click.Path(path_type=Path))

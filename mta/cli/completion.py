@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from mta.cli.daemon import examples
+
 _SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_MTA_COMPLETE"
 
@@ -31,7 +33,7 @@ complete -o nosort -F _mta_completion mta
 """
 
 
-@click.command(epilog="Example: mta completion bash > /etc/bash_completion.d/mta")
+@click.command(epilog=examples("mta completion bash > /etc/bash_completion.d/mta"))
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

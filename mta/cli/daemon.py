@@ -34,6 +34,11 @@ CONFIG = click.option(
 )
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: command lines, each on a line of its own, which nothing folds."""
+    return "\b\n" + "\n".join([f"Example{'' if len(lines) == 1 else 's'}:", *(f"  {line}" for line in lines)])
+
+
 def state_directory(config: str) -> str:
     """What the file says of `state`; all else in it is the daemon's to judge. Raises SettingsRefused."""
     from mta.settings.domains import read_toml

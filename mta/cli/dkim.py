@@ -19,7 +19,17 @@ from typing import Any
 import click
 from twisted.internet import defer
 
-from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_TEMPFAIL, fail, state_directory, take_effect
+from mta.cli.daemon import (
+    CONFIG,
+    EX_CANTCREAT,
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_TEMPFAIL,
+    examples,
+    fail,
+    state_directory,
+    take_effect,
+)
 from mta.cli.names import finish, resolvers
 from mta.cli.site import Site, read_site, told
 from mta.disk.posix import PosixDisk
@@ -69,7 +79,7 @@ def _comment(text: str) -> None:
 # Commands
 
 
-@dkim.command(epilog="Example: mta dkim keygen example.org --algorithm both")
+@dkim.command(epilog=examples("mta dkim keygen example.org --algorithm both"))
 @click.argument("domain")
 @click.option("--algorithm", type=click.Choice(list(_ALGORITHMS)), help="The default is [dkim] algorithms.")
 @click.option("--selector", help="The default is the month and the algorithm; for two keys, -rsa and -ed are added.")
@@ -131,7 +141,7 @@ def _make_directory(site: Site, domain: str) -> str:
     return directory
 
 
-@dkim.command(epilog="Example: mta dkim show example.org")
+@dkim.command(epilog=examples("mta dkim show example.org"))
 @click.argument("domain", required=False)
 @_OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each key.")
@@ -176,7 +186,7 @@ def _as_json(key: DkimKey, names: Resolvers, sights: tuple[Sight, ...]) -> dict[
     }
 
 
-@dkim.command(epilog="Example: mta dkim check || echo 'look after the DKIM records'")
+@dkim.command(epilog=examples("mta dkim check || echo 'look after the DKIM records'"))
 @click.argument("domain", required=False)
 @CONFIG
 def check(domain: str | None, config: Path) -> None:
@@ -212,7 +222,12 @@ def _checked(key: DkimKey, sights: tuple[Sight, ...]) -> tuple[int, str]:
     return 0, f"{sights[0].reason}" + (f"; {key.bits} bits are few (RFC 8301 §3.2)" if short else "")
 
 
-@dkim.command(epilog="Examples: mta dkim rotate example.org; mta dkim rotate, once a day, for what is due everywhere")
+@dkim.command(
+    epilog=examples(
+        "mta dkim rotate example.org      begin with the next keys",
+        "mta dkim rotate                  once a day, for what is due everywhere",
+    )
+)
 @click.argument("domain", required=False)
 @CONFIG
 def rotate(domain: str | None, config: Path) -> None:
@@ -268,7 +283,7 @@ def _print_step(event: Event) -> None:
             click.echo(zone_text(str(name), str(fields["record"])))
 
 
-@dkim.command(epilog="Example: mta dkim retire example.org 2026-05-rsa")
+@dkim.command(epilog=examples("mta dkim retire example.org 2026-05-rsa"))
 @click.argument("domain")
 @click.argument("selector")
 @CONFIG

@@ -12,7 +12,7 @@ from typing import TextIO
 import click
 
 from mta.cli import complete
-from mta.cli.daemon import CONFIG
+from mta.cli.daemon import CONFIG, examples
 from mta.cli.password import password_options
 
 
@@ -21,7 +21,7 @@ def domain() -> None:
     """Add, remove and list domains whose mail is taken."""
 
 
-@domain.command(epilog="Example: mta domain add example.net --postmaster alice@example.org")
+@domain.command(epilog=examples("mta domain add example.net --postmaster alice@example.org"))
 @click.argument("domain")
 @click.option(
     "--postmaster",
@@ -41,7 +41,7 @@ def add(domain: str, postmaster: str | None, password_file: TextIO | None, gener
     domain_change.add(config, domain, postmaster, password_file, generate)
 
 
-@domain.command(epilog="Example: mta domain remove example.net")
+@domain.command(epilog=examples("mta domain remove example.net"))
 @click.argument("domain", shell_complete=complete.domains)
 @click.option("--force", is_flag=True, help="Also if it has users, or aliases of other domains lead to it.")
 @CONFIG
@@ -55,7 +55,7 @@ def remove(domain: str, force: bool, config: Path) -> None:
     domain_change.remove(config, domain, force)
 
 
-@domain.command("list", epilog="Example: mta domain list --json")
+@domain.command("list", epilog=examples("mta domain list --json"))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @CONFIG
 def list_(as_json: bool, config: Path) -> None:

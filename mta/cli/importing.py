@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from mta.cli.daemon import EX_CANTCREAT, EX_NOINPUT, fail
+from mta.cli.daemon import EX_CANTCREAT, EX_NOINPUT, examples, fail
 
 _GROUP = "mta"
 """The group of the server, where a package has made it."""
@@ -31,7 +31,7 @@ def import_() -> None:
     """Begin with the configuration of another server."""
 
 
-@import_.command(epilog="Example: mta import postfix --dry-run; mta import postfix --output /etc/mta")
+@import_.command(epilog=examples("mta import postfix --dry-run", "mta import postfix --output /etc/mta"))
 @click.option(
     "--config-dir",
     type=click.Path(path_type=Path, file_okay=False),

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from twisted.internet import defer, task
 from twisted.python.failure import Failure
 
-from mta.cli.daemon import EX_CONFIG, EX_DATAERR, EX_NOINPUT, EX_SOFTWARE, fail
+from mta.cli.daemon import EX_CONFIG, EX_DATAERR, EX_NOINPUT, EX_SOFTWARE, examples, fail
 from mta.cli.example import EXAMPLE, KNOWN_FROM, read_message
 from mta.policy import facts_json, verdict_json
 from mta.policy.facts import Facts, Stage
@@ -73,7 +73,7 @@ def policy() -> None:
     """Try out policies that you write in Python."""
 
 
-@policy.command("facts", epilog="Example: mta policy facts --stage rcpt > facts.json")
+@policy.command("facts", epilog=examples("mta policy facts --stage rcpt > facts.json"))
 @click.option("--stage", type=click.Choice(_STAGES), default="message", show_default=True)
 def facts_(stage: str) -> None:
     """Print an example of facts, to start a file for `mta policy test --facts` from."""
@@ -81,7 +81,7 @@ def facts_(stage: str) -> None:
     click.echo(json.dumps(written, indent=2, ensure_ascii=False))
 
 
-@policy.command(epilog="Example: mta policy test etc/policy/x.py --from a@example.net --message letter.eml")
+@policy.command(epilog=examples("mta policy test etc/policy/x.py --from a@example.net --message letter.eml"))
 @click.argument("file", type=_FILE)
 @click.option("--facts", "recorded", type=_FILE_OR_INPUT, help="JSON: facts, or a list of them, asked in turn.")
 @click.option("--stage", type=click.Choice(_STAGES), help="Ask this function alone.")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import click
 
 from mta.cli import queue_text as text
-from mta.cli.daemon import CONFIG, EX_DATAERR, EX_TEMPFAIL, fail
+from mta.cli.daemon import CONFIG, EX_DATAERR, EX_TEMPFAIL, examples, fail
 from mta.cli.queue_desk import Desk, desk
 from mta.service.operator.queue import end_of, joined
 from mta.settings.units import parse_seconds
@@ -98,7 +98,7 @@ def _wanted(options: Mapping[str, Any], queue_ids: tuple[str, ...] = ()) -> dict
     return wanted
 
 
-@click.group(invoke_without_command=True, epilog="Examples: mta queue; mta queue list --destination example.net")
+@click.group(invoke_without_command=True, epilog=examples("mta queue", "mta queue list --destination example.net"))
 @CONFIG
 @click.option("--destinations", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many are named.")
 @_JSON
@@ -116,7 +116,7 @@ def queue(ctx: click.Context, config: Path, destinations: int, as_json: bool) ->
         ctx.default_map = {ctx.invoked_subcommand: {"config": config}}
 
 
-@queue.command(epilog="Example: mta queue summary --destinations 100")
+@queue.command(epilog=examples("mta queue summary --destinations 100"))
 @CONFIG
 @click.option("--destinations", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many are named.")
 @_JSON
@@ -141,7 +141,7 @@ def _sum_up(config: Path, destinations: int, as_json: bool) -> None:
             click.echo(json.dumps({"destination": name, **each, **first}))
 
 
-@queue.command("list", epilog="Example: mta queue list --state held --sender '*@example.org'")
+@queue.command("list", epilog=examples("mta queue list --state held --sender '*@example.org'"))
 @CONFIG
 @_filters
 @click.option("--limit", type=click.IntRange(1), help="Not more messages than this.")
@@ -174,7 +174,7 @@ def _messages(asked: Desk, wanted: Mapping[str, Any], limit: int | None) -> Iter
         left = None if left is None else left - len(page)
 
 
-@queue.command(epilog="Example: mta queue show 0abcdefgh00jkmnpqr")
+@queue.command(epilog=examples("mta queue show 0abcdefgh00jkmnpqr"))
 @CONFIG
 @_JSON
 @click.argument("queue_id")
@@ -188,7 +188,7 @@ def show(config: Path, as_json: bool, queue_id: str) -> None:
             _print(asked, text.shown(message, time.time()))
 
 
-@queue.command(epilog="Example: mta queue content 0abcdefgh00jkmnpqr > message.eml")
+@queue.command(epilog=examples("mta queue content 0abcdefgh00jkmnpqr > message.eml"))
 @CONFIG
 @click.option("--head", is_flag=True, help="Only the head, without the empty line behind it.")
 @click.argument("queue_id")
@@ -214,7 +214,7 @@ def _act(name: str, example: str) -> Callable[[F], click.Command]:
         command = click.option("--yes", is_flag=True, help="Do not ask.")(command)
         command = click.option("--all", "everything", is_flag=True, help="All that is in the queue.")(command)
         command = _filters(command)
-        add: Any = queue.command(name, epilog=f"Example: {example}")
+        add: Any = queue.command(name, epilog=examples(example))
         made: click.Command = add(CONFIG(command))
         return made
 

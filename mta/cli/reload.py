@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, fail, state_directory, unanswered
+from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, examples, fail, state_directory, unanswered
 from mta.service.control import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 
 
-@click.command(epilog="Example: mta reload --config var/demo/etc/mta.toml")
+@click.command(epilog=examples("mta reload --config var/demo/etc/mta.toml"))
 @CONFIG
 @click.option(
     "--state",

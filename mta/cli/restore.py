@@ -37,7 +37,17 @@ from mta.cli.archive import (
     user_number,
     verify,
 )
-from mta.cli.daemon import CONFIG, EX_CANTCREAT, EX_CONFIG, EX_DATAERR, EX_NOPERM, EX_TEMPFAIL, fail, state_directory
+from mta.cli.daemon import (
+    CONFIG,
+    EX_CANTCREAT,
+    EX_CONFIG,
+    EX_DATAERR,
+    EX_NOPERM,
+    EX_TEMPFAIL,
+    examples,
+    fail,
+    state_directory,
+)
 from mta.cli.queue_text import amount, when
 from mta.observe.telling import duration
 from mta.service.control import CommandRefused, ask, socket_path
@@ -46,7 +56,7 @@ from mta.settings.problem import SettingsRefused
 _SOURCE = "mta restore"
 
 
-@click.command(epilog="Example: mta restore /backup/mta-monday")
+@click.command(epilog=examples("mta restore /backup/mta-monday"))
 @CONFIG
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path, exists=True))
 def restore(config: Path, source: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from mta.cli.daemon import EX_DATAERR, fail
+from mta.cli.daemon import EX_DATAERR, examples, fail
 
 _DIRECTORIES = ("etc", "systemd")
 _SHARE = ("share", "mta")
@@ -35,7 +35,7 @@ def _is_shared(parts: tuple[str, ...]) -> bool:
     return any(parts[at : at + 2] == _SHARE for at in range(len(parts)))
 
 
-@click.command(epilog="Examples: mta samples; less $(mta samples mta.toml)")
+@click.command(epilog=examples("mta samples", "less $(mta samples mta.toml)"))
 @click.argument("names", nargs=-1)
 def samples(names: tuple[str, ...]) -> None:
     """Say where the samples lie: an example of etc/, units of systemd, and the like.

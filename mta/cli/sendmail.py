@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from mta.cli.daemon import examples
 from mta.sendmail.command import run
 
 _HELP = """Hand in a message from standard input, as programs of this machine do.
@@ -35,7 +36,7 @@ aliases of this machine again. The message goes to all recipients or to none, in
 @click.command(
     help=_HELP,
     context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},
-    epilog="Example: printf 'To: root\\nSubject: disk\\n\\nIt is full.\\n' | mta sendmail -t",
+    epilog=examples("printf 'To: root\\nSubject: disk\\n\\nIt is full.\\n' | mta sendmail -t"),
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sendmail(arguments: tuple[str, ...]) -> None:

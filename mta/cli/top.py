@@ -12,14 +12,14 @@ from typing import Any
 
 import click
 
-from mta.cli.daemon import CONFIG, ask_daemon, state_directory
+from mta.cli.daemon import CONFIG, ask_daemon, examples, state_directory
 from mta.service.control import CommandRefused, ask, socket_path
 
 HEIGHT, WIDTH = 24, 80
 """What ``--once`` draws for, where standard output is no terminal."""
 
 
-@click.command(epilog="Example: mta top --once")
+@click.command(epilog=examples("mta top --once"))
 @CONFIG
 @click.option("--once", is_flag=True, help="Print one frame as plain text, and end.")
 @click.option(

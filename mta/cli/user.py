@@ -15,7 +15,7 @@ from typing import TextIO
 import click
 
 from mta.cli import complete
-from mta.cli.daemon import CONFIG
+from mta.cli.daemon import CONFIG, examples
 from mta.cli.password import password_options
 
 _USER = click.argument("user", shell_complete=complete.users)
@@ -27,7 +27,7 @@ def user() -> None:
     """Add, remove and list users; change passwords; disable accounts in trouble."""
 
 
-@user.command(epilog="Example: mta user add alice@example.org --generate")
+@user.command(epilog=examples("mta user add alice@example.org --generate"))
 @click.argument("user")
 @password_options
 @click.option("--no-password", is_flag=True, help="Nobody logs in with it but by app passwords.")
@@ -41,7 +41,7 @@ def add(user: str, password_file: TextIO | None, generate: bool, no_password: bo
     user_change.add(config, user, password_file, generate, no_password)
 
 
-@user.command(epilog="Example: mta user remove alice@example.org")
+@user.command(epilog=examples("mta user remove alice@example.org"))
 @_USER
 @click.option("--force", is_flag=True, help="Take it out of the aliases that lead to it.")
 @CONFIG
@@ -55,7 +55,7 @@ def remove(user: str, force: bool, config: Path) -> None:
     user_change.remove(config, user, force)
 
 
-@user.command("list", epilog="Example: mta user list example.org")
+@user.command("list", epilog=examples("mta user list example.org"))
 @click.argument("domain", required=False, shell_complete=complete.domains)
 @_JSON
 @CONFIG
@@ -66,7 +66,7 @@ def list_(domain: str | None, as_json: bool, config: Path) -> None:
     listing.users(config, domain, as_json)
 
 
-@user.command(epilog="Example: mta user passwd alice@example.org --generate")
+@user.command(epilog=examples("mta user passwd alice@example.org --generate"))
 @_USER
 @password_options
 @CONFIG
@@ -80,7 +80,7 @@ def passwd(user: str, password_file: TextIO | None, generate: bool, config: Path
     user_change.passwd(config, user, password_file, generate)
 
 
-@user.command(epilog="Example: mta user disable alice@example.org --reason 'sends spam since 14:00'")
+@user.command(epilog=examples("mta user disable alice@example.org --reason 'sends spam since 14:00'"))
 @_USER
 @click.option("--reason", default="", help="Why, for those who look at it later. The user is not told.")
 @CONFIG
@@ -97,7 +97,7 @@ def disable(user: str, reason: str, config: Path) -> None:
     user_change.disable(config, user, reason)
 
 
-@user.command(epilog="Example: mta user enable alice@example.org")
+@user.command(epilog=examples("mta user enable alice@example.org"))
 @_USER
 @CONFIG
 def enable(user: str, config: Path) -> None:
@@ -119,7 +119,7 @@ def app_password() -> None:
     """
 
 
-@app_password.command("add", epilog="Example: mta user app-password add alice@example.org phone")
+@app_password.command("add", epilog=examples("mta user app-password add alice@example.org phone"))
 @_USER
 @click.argument("name")
 @CONFIG
@@ -130,7 +130,7 @@ def add_app_password(user: str, name: str, config: Path) -> None:
     user_change.add_app_password(config, user, name)
 
 
-@app_password.command("list", epilog="Example: mta user app-password list alice@example.org")
+@app_password.command("list", epilog=examples("mta user app-password list alice@example.org"))
 @_USER
 @_JSON
 @CONFIG
@@ -141,7 +141,7 @@ def list_app_passwords(user: str, as_json: bool, config: Path) -> None:
     listing.app_passwords(config, user, as_json)
 
 
-@app_password.command("remove", epilog="Example: mta user app-password remove alice@example.org phone")
+@app_password.command("remove", epilog=examples("mta user app-password remove alice@example.org phone"))
 @_USER
 @click.argument("name", shell_complete=complete.app_passwords)
 @CONFIG

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -187,3 +188,24 @@ def test_the_help_of_all_is_read_without_importing_any() -> None:
     code = "import sys; from mta.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {entry.place.partition(":")[0] for entry in COMMANDS.values()} & set(done.stdout.split())
+
+
+def test_examples_can_be_copied() -> None:
+    """Each example of a help is a line of its own, whatever the width of the terminal."""
+
+    def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+        yield command, context
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                yield from commands(inner, click.Context(inner, info_name=name, parent=context, terminal_width=40))
+
+    seen = 0
+    for command, context in commands(main, click.Context(main, info_name="mta", terminal_width=40)):
+        for line in (command.epilog or "").splitlines():
+            if line.startswith("  "):
+                assert f"{line}\n" in f"{command.get_help(context)}\n"
+                seen += 1
+        assert bool(command.epilog) is (not isinstance(command, click.Group) or command.invoke_without_command)
+    assert seen > 40
