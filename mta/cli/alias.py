@@ -26,10 +26,10 @@ def alias() -> None:
 @click.argument("targets", nargs=-1, required=True, shell_complete=complete.targets)
 @CONFIG
 def add(alias: str, targets: tuple[str, ...], config: Path) -> None:
-    """Have mail for ALIAS go to TARGETS: addresses, or users of the same domain by their names.
+    """Have mail for ALIAS go to TARGETS.
 
-    Where the alias is there already, they are added to it. '*@example.org' stands for every name of example.org that
-    is not there otherwise.
+    These are addresses, or users of the same domain by their names. Where the alias is there already, they are added to
+    it. '*@example.org' stands for every name of example.org that is not there otherwise.
     """
     from mta.cli import alias_change
 

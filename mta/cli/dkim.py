@@ -147,7 +147,10 @@ def _make_directory(site: Site, domain: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each key.")
 @CONFIG
 def show(domain: str | None, offline: bool, as_json: bool, config: Path) -> None:
-    """Show the keys of DOMAIN, or of all, with their records and what the name servers have of them."""
+    """Show the keys of DOMAIN, or of all, with their records.
+
+    Beside each stands what the name servers have of it.
+    """
     site = read_site(config)
     names = {} if offline else resolvers(site.dns)
     now = time.time()
@@ -190,10 +193,11 @@ def _as_json(key: DkimKey, names: Resolvers, sights: tuple[Sight, ...]) -> dict[
 @click.argument("domain", required=False)
 @CONFIG
 def check(domain: str | None, config: Path) -> None:
-    """Compare the DNS with the keys of DOMAIN, or of all, at every name server.
+    """Compare the DNS with the keys of DOMAIN, or of all.
 
-    Status 65 where mail is signed with a key that others do not find, or find wrong: missing, different, revoked,
-    unusable. Status 75 where a name server did not tell. Keys that do not sign are told of, and change no status.
+    Every name server is asked. Status 65 where mail is signed with a key that others do not find, or find wrong:
+    missing, different, revoked, unusable. Status 75 where a name server did not tell. Keys that do not sign are told
+    of, and change no status.
     """
     site = read_site(config)
     names = resolvers(site.dns)
@@ -288,7 +292,10 @@ def _print_step(event: Event) -> None:
 @click.argument("selector")
 @CONFIG
 def retire(domain: str, selector: str, config: Path) -> None:
-    """Sign with one key of DOMAIN no more, whether another takes its place or not."""
+    """Sign with one key of DOMAIN no more.
+
+    Whether another takes its place or not.
+    """
     site = read_site(config)
     (name,) = site.chosen(domain)
     keys = site.keys(name)

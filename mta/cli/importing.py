@@ -43,10 +43,10 @@ def import_() -> None:
 @click.option("--dry-run", is_flag=True, help="Write nothing, only tell.")
 @click.option("--json", "as_json", is_flag=True, help="Tell it as JSON, one object a line.")
 def postfix(config_dir: Path, output: Path | None, dry_run: bool, as_json: bool) -> None:
-    """Read Postfix's main.cf and the tables that it names; write settings, domains, users and aliases.
+    """Write a configuration from main.cf and its tables.
 
-    Postfix's files are not changed, and nothing that is there already is overwritten. Type it as root, who may read
-    passwords of relay hosts.
+    Settings, domains, users and aliases are written. Postfix's files are not changed, and nothing that is there already
+    is overwritten. Type it as root, who may read passwords of relay hosts.
     """
     from mta.cli.postfix.outcome import Note
     from mta.cli.postfix.translation import translate, write

@@ -76,7 +76,10 @@ def policy() -> None:
 @policy.command("facts", epilog=examples("mta policy facts --stage rcpt > facts.json"))
 @click.option("--stage", type=click.Choice(_STAGES), default="message", show_default=True)
 def facts_(stage: str) -> None:
-    """Print an example of facts, to start a file for `mta policy test --facts` from."""
+    """Print an example of facts.
+
+    A file for `mta policy test --facts` may begin with it.
+    """
     written = facts_json.write(_at(Stage(stage), EXAMPLE), EXAMPLE.size, lines=True)
     click.echo(json.dumps(written, indent=2, ensure_ascii=False))
 

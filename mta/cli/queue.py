@@ -148,7 +148,10 @@ def _sum_up(config: Path, destinations: int, as_json: bool) -> None:
 @_JSON
 @click.argument("queue_ids", nargs=-1)
 def list_(config: Path, limit: int | None, as_json: bool, queue_ids: tuple[str, ...], **filters: Any) -> None:
-    """List messages in the order of acceptance, with the reason of waiting and the next attempt."""
+    """List messages in the order of acceptance.
+
+    Each with its recipients, why they wait, and the next attempt.
+    """
     with desk(config) as asked:
         shown = 0
         for message in _messages(asked, _wanted(filters, queue_ids), limit):
@@ -193,7 +196,7 @@ def show(config: Path, as_json: bool, queue_id: str) -> None:
 @click.option("--head", is_flag=True, help="Only the head, without the empty line behind it.")
 @click.argument("queue_id")
 def content(config: Path, head: bool, queue_id: str) -> None:
-    """Write the octets of a message, as they would be sent, to standard output."""
+    """Write a message to standard output, as it would be sent."""
     from mta.spool.port import head_of, pieces_of
 
     with desk(config) as asked:

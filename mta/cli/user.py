@@ -85,10 +85,11 @@ def passwd(user: str, password_file: TextIO | None, generate: bool, config: Path
 @click.option("--reason", default="", help="Why, for those who look at it later. The user is not told.")
 @CONFIG
 def disable(user: str, reason: str, config: Path) -> None:
-    """Let nobody log in as USER, end its sessions, and hold what it has in the queue.
+    """Let nobody log in as USER, and hold what it sent.
 
-    A client that has the right password is told that the account is disabled. Mail to USER is delivered as before.
-    Dovecot, which reads the same file, refuses the login too.
+    Its sessions are ended, and what it has in the queue waits for `mta user enable`. A client that has the right
+    password is told that the account is disabled. Mail to USER is delivered as before. Dovecot, which reads the same
+    file, refuses the login too.
     """
     from mta.cli import user_change
 
@@ -101,7 +102,7 @@ def disable(user: str, reason: str, config: Path) -> None:
 @_USER
 @CONFIG
 def enable(user: str, config: Path) -> None:
-    """Undo `disable`: USER logs in again, and what was held for that is delivered.
+    """Let USER log in again, and deliver what was held.
 
     Look at what is held first: what was sent by somebody who stole the password is better deleted.
     """
@@ -112,10 +113,10 @@ def enable(user: str, config: Path) -> None:
 
 @user.group("app-password")
 def app_password() -> None:
-    """Further passwords of a user, each with a name, that are revoked one by one.
+    """Further passwords of a user, revoked one by one.
 
-    For programs and devices that send mail: one for each, so that a lost one is revoked without touching the others.
-    They are for submission; Dovecot does not know them.
+    For programs and devices that send mail: one for each, with a name, so that a lost one is revoked without touching
+    the others. They are for submission; Dovecot does not know them.
     """
 
 

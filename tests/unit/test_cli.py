@@ -191,7 +191,7 @@ def test_the_help_of_all_is_read_without_importing_any() -> None:
 
 
 def test_examples_can_be_copied() -> None:
-    """Each example of a help is a line of its own, whatever the width of the terminal."""
+    """Each example of a help is a line of its own on any terminal, and summaries are whole on one of 80 columns."""
 
     def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
         yield command, context
@@ -207,5 +207,8 @@ def test_examples_can_be_copied() -> None:
             if line.startswith("  "):
                 assert f"{line}\n" in f"{command.get_help(context)}\n"
                 seen += 1
+        if isinstance(command, click.Group):
+            context.terminal_width = 80
+            assert "...\n" not in command.get_help(context).partition("Commands:")[2], "summaries are cut short"
         assert bool(command.epilog) is (not isinstance(command, click.Group) or command.invoke_without_command)
     assert seen > 40
