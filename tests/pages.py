@@ -30,7 +30,7 @@ _VOLATILE = (
     (re.compile(r"[A-Za-z0-9+/]{40,}=*"), "BASE64"),
     (re.compile(r"(?<=password  )\S{16,}"), "PASSWORD"),
     (re.compile(r"\b(plausible|only storage whose cache survives).* no software can know"), "JUDGEMENT"),
-    (re.compile(r"\b\d[\d,.]* ?(?:ms|s|µs|m|min|h)\b"), "DURATION"),
+    (re.compile(r"\b\d[\d,.]* ?(?:ms|s|µs|m|min|h)\b(?: \d+ (?:ms|s|min)\b)*"), "DURATION"),
     (re.compile(r"\b\d[\d,.]*(?= ?(?:GiB|MiB|KiB|octets|bytes|B|%|days?|inodes)\b|/s)"), "N"),
     (re.compile(r"(?<=right password) again|, alone(?=:)|,? batch of \d+"), ""),
     (re.compile(r"(?<=ttl )\d+|(?<=, )\d+(?= now)|(?<=MESSAGES )\d+"), "N"),
