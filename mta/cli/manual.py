@@ -201,7 +201,7 @@ def _overview(commands: Mapping[str, click.Command]) -> Iterator[str]:
 
 def _command(name: str, command: click.Command, commands: Mapping[str, click.Command]) -> Iterator[str]:
     context = click.Context(command, info_name=name, parent=click.Context(main, info_name="mta"))
-    yield from (".Sh NAME", f".Nm mta-{name}", f".Nd {escape(_lowered(_summary(command)))}")
+    yield from (".Sh NAME", f".Nm mta-{name}", f".Nd {escape(_lowered(_summary(command)).replace('`', ''))}")
     yield ".Sh SYNOPSIS"
     leaves = list(_leaves(command, context))
     for leaf, inner in leaves:
@@ -340,7 +340,7 @@ def _examples(epilog: str) -> list[str]:
 def _statuses(name: str) -> dict[int, str]:
     """What a command may end with, from its module."""
     module = import_module(COMMANDS[name].place.partition(":")[0])
-    said = re.search(r"Exit status: (.*?)(?:\n\n|$)", inspect.getdoc(module) or "", re.DOTALL)
+    said = re.search(r"Exit status[^:.]*: (.*?)(?:\n\n|$)", inspect.getdoc(module) or "", re.DOTALL)
     if said:
         pieces = re.findall(r"(?:^|[;,] )(\d+) (.*?)(?=[;,] \d+ |$)", " ".join(said[1].split()).removesuffix("."))
         found = {int(number): text[:1].upper() + text[1:] + "." for number, text in pieces}
