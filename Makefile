@@ -55,7 +55,7 @@ man: $(VENV)/installed
 # What an earlier build left is no part of this one. A file's date is that of the last commit, where git knows it.
 dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
 dist: $(VENV)/tested man
-	@rm -rf build/setuptools build/bdist.* mta.egg-info
+	@rm -rf build/setuptools build/bdist.* mta.egg-info dist/mta-*.whl dist/mta-*.tar.gz
 	@PYTHONPATH=plugins $(BIN)/python -c 'import mta_build as b; b.build_sdist("dist"); b.build_wheel("dist")' >build/dist.log 2>&1 || { cat build/dist.log; exit 1; }
 	@ls dist/mta-*
 
