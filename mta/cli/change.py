@@ -155,14 +155,14 @@ class Change:
         above = os.stat(os.path.dirname(directory))
         disk.make_directories(hidden, 0o750 if self._group() != -1 else 0o755, -1, self._group())
         if os.geteuid() == 0:
-            os.chown(hidden, above.st_uid, -1)
+            os.lchown(hidden, above.st_uid, -1)
         for path in [path for path in self._texts if os.path.dirname(path) == directory]:
             text = self._texts.pop(path)
             file = os.path.basename(path)
             mode = 0o640 if file in _PRIVATE else 0o644
             written = disk.write_new(os.path.join(hidden, file), [text.encode()], mode, self._group())
             if os.geteuid() == 0:
-                os.chown(os.path.join(hidden, file), above.st_uid, -1)
+                os.lchown(os.path.join(hidden, file), above.st_uid, -1)
             written.sync()
             written.close()
         disk.sync_directory(hidden)
@@ -192,7 +192,7 @@ class Change:
         file = disk.write_new(beside, [text.encode()], mode, -1 if gid == os.getegid() else gid)
         try:
             if uid != os.geteuid():
-                os.chown(beside, uid, -1)
+                os.lchown(beside, uid, -1)
             file.sync()
         except BaseException:
             disk.unlink(beside)

@@ -58,8 +58,12 @@ class Founder:
             parent.mkdir()
             parent.chmod(0o755)
         path.mkdir(mode=0o700)
-        os.chown(path, self._access.uid if servers else -1, self._access.gid)
-        path.chmod(mode)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(descriptor, self._access.uid if servers else -1, self._access.gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
         self._say(path, True)
 
     def file(self, path: Path, text: str, mode: int = 0o644) -> bool:

@@ -48,6 +48,7 @@ from mta.cli.daemon import (
     fail,
     state_directory,
 )
+from mta.cli.queue_desk import as_owner
 from mta.cli.queue_text import amount, when
 from mta.observe.telling import duration
 from mta.service.control import CommandRefused, ask, socket_path
@@ -76,7 +77,8 @@ def restore(config: Path, source: Path) -> None:
         state = state_directory(str(config))
         _refuse_running(state)
         _make_state(state, manifest)
-        _refuse_mail(state)
+        with as_owner(state):
+            _refuse_mail(state)
         held, before = _restore_spool(backup, state)
         history = _restore_history(backup, state)
     _tell(manifest, config, state, held, before, restored_etc, history)
@@ -179,25 +181,22 @@ def _restore_spool(backup: Backup, state: str) -> tuple[int, int]:
 
     manifest = backup.manifest
     part = f"{state}/spool.restoring"
-    shutil.rmtree(part, ignore_errors=True)
-    os.mkdir(part, 0o700)
-    for member, file in backup.files():
-        if member.path.startswith("spool/"):
-            name = f"{part}/{member.path.removeprefix('spool/')}"
-            _make_directory(os.path.dirname(name))
-            _write(file, name)
+    with as_owner(state):
+        shutil.rmtree(part, ignore_errors=True)
+        os.mkdir(part, 0o700)
+    _restore_files(backup, "spool/", part, state)
     held = before = 0
-    for number in manifest.shards:
-        fault = fault_of(f"{part}/{number}")
-        if fault:
-            raise NoBackup(fault)
-        os.makedirs(f"{part}/{number}/content", mode=0o700, exist_ok=True)
-        some, others = hold_all(f"{part}/{number}", words(manifest), _SOURCE)
-        held, before = held + some, before + others
-    _give_like(state, part)
-    sync_tree(part)
-    os.rename(part, f"{state}/spool")
-    _sync(state)
+    with as_owner(state):
+        for number in manifest.shards:
+            fault = fault_of(f"{part}/{number}")
+            if fault:
+                raise NoBackup(fault)
+            os.makedirs(f"{part}/{number}/content", mode=0o700, exist_ok=True)
+            some, others = hold_all(f"{part}/{number}", words(manifest), _SOURCE)
+            held, before = held + some, before + others
+        sync_tree(part)
+        os.rename(part, f"{state}/spool")
+        _sync(state)
     return held, before
 
 
@@ -206,14 +205,25 @@ def _restore_history(backup: Backup, state: str) -> bool:
     target = f"{state}/history"
     if not any(member.path.startswith("history/") for member in backup.manifest.files):
         return False
-    if os.path.isdir(target) and os.listdir(target):
-        return True
-    _make_directory(target)
-    for member, file in backup.files():
-        if member.path.startswith("history/"):
-            _write(file, f"{target}/{member.path.removeprefix('history/')}")
-    _give_like(state, target)
+    with as_owner(state):
+        if os.path.isdir(target) and os.listdir(target):
+            return True
+        _make_directory(target)
+    _restore_files(backup, "history/", target, state)
     return False
+
+
+def _restore_files(backup: Backup, below: str, target: str, state: str) -> None:
+    """Write the files of a backup that are below a name of it: read as who we are, written as the owner of the state.
+
+    Root does not write there itself: whoever is that owner could lead it elsewhere by a link.
+    """
+    for member, file in backup.files():
+        if member.path.startswith(below):
+            with as_owner(state):
+                name = f"{target}/{member.path.removeprefix(below)}"
+                _make_directory(os.path.dirname(name))
+                _write(file, name)
 
 
 def _make_state(state: str, manifest: Manifest) -> None:
@@ -248,16 +258,6 @@ def _give(name: str, member: Member) -> None:
     if os.geteuid() == 0:
         os.chown(name, user_number(member.owner), group_number(member.group), follow_symlinks=False)
     os.chmod(name, member.mode & 0o777)
-
-
-def _give_like(state: str, path: str) -> None:
-    """Give all below `path` to whoever owns the state directory."""
-    if os.geteuid() != 0:
-        return
-    owner = os.stat(state)
-    for directory, _, names in os.walk(path):
-        for name in [*names, "."]:
-            os.chown(os.path.join(directory, name), owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _sync(path: str) -> None:

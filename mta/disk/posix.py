@@ -191,9 +191,13 @@ class PosixDisk:
                 raise
             return
         try:
-            if (uid, gid) != (-1, -1):
-                os.chown(path, uid, gid)
-            os.chmod(path, mode)
+            made = os.open(path, _DIRECTORY | os.O_NOFOLLOW)  # not by name: somebody may have put a link there by now
+            try:
+                if (uid, gid) != (-1, -1):
+                    os.fchown(made, uid, gid)
+                os.fchmod(made, mode)
+            finally:
+                os.close(made)
         except BaseException:
             os.rmdir(path)
             raise

@@ -111,7 +111,10 @@ def new_selector(algorithm: Algorithm, now: float, taken: Callable[[str], bool])
 
 
 class KeyStore:
-    """Reads and changes directories of keys. `generate` makes a private key in PEM; `give` is ``os.chown``."""
+    """Reads and changes directories of keys. `generate` makes a private key in PEM; `give` is ``os.lchown``.
+
+    The server may write in the directory: a name in it is not to lead root elsewhere.
+    """
 
     def __init__(
         self,
@@ -121,7 +124,7 @@ class KeyStore:
         chance: Chance,
         lock: Lock = lock_directory,
         access: Callable[[str], Access] = access_in,
-        give: Callable[[str, int, int], None] = os.chown,
+        give: Callable[[str, int, int], None] = os.lchown,
     ) -> None:
         self._disk = disk
         self._files = files

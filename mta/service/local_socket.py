@@ -2,6 +2,9 @@
 
 The name stays when the server stops: who calls then is refused by the kernel, and the next start replaces it. A name
 that another process listens on is left to it.
+
+Modes come from the umask alone: a chmod(2) by name would change whatever somebody put there meanwhile, where the
+directory is one that others write to.
 """
 
 from __future__ import annotations
@@ -11,28 +14,40 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterator
 
-_MODE = 0o666
-"""Everybody may connect: who it is stands in the credentials of the connection."""
-_DIRECTORY_MODE = 0o755
+_SOCKET_UMASK = 0o111
+"""Mode 0666: everybody may connect, who it is stands in the credentials of the connection."""
+_DIRECTORY_UMASK = 0o022
+"""Mode 0755."""
 
 
 def open_local_socket(path: str, backlog: int) -> socket.socket:
     """Listen at `path`. Raises OSError."""
     directory = os.path.dirname(path)
     if not os.path.isdir(directory):
-        os.mkdir(directory, _DIRECTORY_MODE)
-        os.chmod(directory, _DIRECTORY_MODE)  # whatever the umask
+        with _umask(_DIRECTORY_UMASK):
+            os.mkdir(directory)
     _remove_stale(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        made.bind(path)
-        os.chmod(path, _MODE)
+        with _umask(_SOCKET_UMASK):
+            made.bind(path)
         made.listen(backlog)
     except OSError:
         made.close()
         raise
     return made
+
+
+@contextlib.contextmanager
+def _umask(umask: int) -> Iterator[None]:
+    """Have another umask: one thread runs at the start."""
+    before = os.umask(umask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _remove_stale(path: str) -> None:

@@ -7,9 +7,12 @@ import json
 import os
 import shlex
 import shutil
+import sqlite3
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -271,3 +274,45 @@ def test_without_a_queue_there_is_nothing_to_back_up(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, arguments).exit_code == 66
     assert not (tmp_path / "b").exists()
     assert CliRunner().invoke(main, ["backup", "--config", str(tmp_path / "none"), str(tmp_path / "c")]).exit_code == 78
+
+
+@pytest.fixture
+def owned() -> Iterator[Server]:
+    """A backup with a history; the state directory that it goes to is another user's, who can reach it."""
+    with tempfile.TemporaryDirectory() as root:
+        os.chmod(root, 0o755)
+        server = Server(Path(root))
+        history = Path(root) / "old/var/history"
+        history.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(history / "0-1.sqlite")) as segment:
+            segment.execute("CREATE TABLE event (x)")
+        assert server.backup("--history").exit_code == 0
+        shutil.copytree(server.root / "old/etc", server.root / "new/etc")
+        (server.root / "new").chmod(0o755)
+        (server.root / "new/var").mkdir()
+        os.chown(server.root / "new/var", 65534, 65534)
+        yield server
+        server.queue.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led")
+@pytest.mark.parametrize("planted", ["history", "spool.restoring", "spool"])
+def test_the_servers_user_does_not_lead_root_elsewhere(owned: Server, planted: str) -> None:
+    """Links that it left in its state directory have nothing written or given away where they lead."""
+    victim = owned.root / "victim"
+    victim.mkdir(mode=0o755)
+    (owned.root / "new/var" / planted).symlink_to(victim)
+    owned.restore()
+    assert list(victim.iterdir()) == []
+    assert victim.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_restores_belongs_to_the_servers_user(owned: Server) -> None:
+    """All of queue and history is the state directory's owner's, and nobody else reads it."""
+    restored = owned.restore()
+    assert restored.exit_code == 0, restored.output
+    below = [Path(at, name) for at, names, files in os.walk(owned.root / "new/var") for name in [*names, *files]]
+    assert {"queue.db", "0-1.sqlite", owned.large} <= {path.name for path in below}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in below} == {(65534, 65534)}
+    assert not any(path.stat().st_mode & 0o077 for path in below)

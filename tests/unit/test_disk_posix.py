@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -175,7 +176,7 @@ def test_a_directory_that_cannot_be_given_away_is_not_left(root: str, monkeypatc
     def refuse(*args: object) -> None:
         raise PermissionError(errno.EPERM, "no")
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "fchown", refuse)
     with pytest.raises(PermissionError):
         PosixDisk().make_directories(f"{root}/d", gid=12345)
     assert os.listdir(root) == []
@@ -329,3 +330,14 @@ def test_a_large_file_is_written_out_while_it_grows(monkeypatch: pytest.MonkeyPa
     file.close()
     assert advised == [(0, 1 << 20), (1 << 20, 1 << 20), (2 << 20, 3 << 20)]
     assert PosixDisk().read(f"{root}/a") == b"head" + octets * 18
+
+
+def test_a_link_in_place_of_a_new_directory_is_not_followed(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    """Mode and owner are given to what was made, not to what somebody who writes there too put in its place."""
+    victim = f"{root}/victim"
+    os.mkdir(victim, 0o700)
+    monkeypatch.setattr(os, "mkdir", lambda path, mode: os.symlink(victim, path))
+    monkeypatch.setattr(os, "rmdir", os.unlink)
+    with pytest.raises(NotADirectoryError):
+        PosixDisk().make_directories(f"{root}/new", 0o777)
+    assert stat.S_IMODE(os.stat(victim).st_mode) == 0o700

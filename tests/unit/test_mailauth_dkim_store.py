@@ -10,6 +10,7 @@ import random
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,3 +239,32 @@ def test_who_is_not_of_the_group_leaves_it(tmp_path: Path, monkeypatch: pytest.M
     assert access_in(str(tmp_path)) == Access(-1, group, 0o640)
     monkeypatch.setattr(os, "getgroups", list)
     assert access_in(str(tmp_path)) == Access(-1, -1, 0o600)
+
+
+class _Exchanged(PosixDisk):
+    """A directory in which somebody else puts a link in the place of each new file."""
+
+    def __init__(self, victim: Path) -> None:
+        self._victim = victim
+
+    def write_new(self, path: str, *arguments: Any, **more: Any) -> Any:
+        """Write it, and lose it."""
+        file = super().write_new(path, *arguments, **more)
+        os.unlink(path)
+        os.symlink(self._victim, path)
+        return file
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_gives_nothing_away_by_a_link(tmp_path: Path) -> None:
+    """Where the server may write in the directory of its keys it cannot lead root's chown to a file that is not its."""
+    victim = tmp_path / "shadow"
+    victim.write_text("root:x\n")
+    keys = tmp_path / "dkim"
+    keys.mkdir()
+    store = KeyStore(
+        _Exchanged(victim), OsFiles(), generate, random.Random(1), access=lambda path: Access(65534, 65534, 0o640)
+    )
+    with contextlib.suppress(OSError, SettingsRefused):
+        store.make(str(keys), DOMAIN, "ed25519", KeyState.NEXT, NOON, "new")
+    assert (victim.stat().st_uid, victim.stat().st_gid) == (0, 0)

@@ -32,6 +32,17 @@ def test_everybody_can_reach_it(tmp_path: Path) -> None:
         os.umask(before)
 
 
+def test_no_mode_is_set_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may write in the directory cannot have the mode of a file that is not theirs changed, by a link."""
+    monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("a name was followed"))
+    before = os.umask(0o077)
+    try:
+        open_local_socket(str(tmp_path / "run/s"), 5).close()
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+
+
 def test_what_a_stopped_server_left_is_replaced(tmp_path: Path) -> None:
     """A name that nobody listens on is taken over."""
     path = str(tmp_path / "s")
