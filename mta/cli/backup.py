@@ -71,7 +71,9 @@ def backup(config: Path, history: bool, dest: Path) -> None:
         state = state_directory(str(config))
         as_tar = dest.suffix == ".tar"
         root = dest.with_name(f"{dest.name}.part") if as_tar else dest
-        if not os.path.isdir(f"{state}/spool"):
+        try:
+            os.stat(f"{state}/spool")
+        except FileNotFoundError:
             fail(f"there is no queue yet: {state}/spool is made when the daemon starts first", EX_NOINPUT)
         _refuse_odd_places(config, state, dest)
         _make(root, dest)

@@ -27,7 +27,7 @@ EX_CONFIG = 78
 
 CONFIG = click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),  # who cannot read it is told why further below
     default="/etc/mta/mta.toml",
     show_default=True,
     help="The configuration that the daemon was started with.",

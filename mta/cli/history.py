@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from mta.cli.daemon import EX_CONFIG, EX_NOINPUT, fail, state_directory
+from mta.cli.daemon import EX_CONFIG, EX_NOINPUT, EX_NOPERM, fail, state_directory
 from mta.observe.event import Event
 from mta.observe.search import Archive, Wanted
 from mta.service.control import CommandRefused, ask, socket_path
@@ -80,8 +80,8 @@ class Past:
         """Have a daemon that runs write what it has in memory; where it does not run there is nothing to write."""
         try:
             ask(self._socket, "history-flush")
-        except (FileNotFoundError, ConnectionRefusedError):
-            pass
+        except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+            pass  # who may not ask may not read either, and is told so
         except (OSError, ValueError, CommandRefused) as error:
             why = getattr(error, "strerror", None) or error
             self._warn(f"the daemon does not say its latest events ({why}): those of the last second may be missing")
@@ -133,6 +133,9 @@ class Past:
             pause(every)
 
     def _unreadable(self, error: OSError) -> NoReturn:
+        if isinstance(error, PermissionError):
+            why = f"{error.strerror}: this is for root, or the user of the server"
+            fail(f"the history in {self.directory} cannot be read: {why}", EX_NOPERM)
         fail(f"the history in {self.directory} cannot be read: {error.strerror}", EX_NOINPUT)
 
     def _tell_unread(self) -> None:

@@ -3,7 +3,7 @@
 What the daemon prints (standard error, or ``[log] file``) has the same events, one for each line, for programs; this is
 for people. Events of the level ``debug`` are in the history alone.
 
-Exit status: 66 the history cannot be read; 78 the configuration cannot be used.
+Exit status: 66 the history cannot be read; 77 it is not for who asks; 78 the configuration cannot be used.
 """
 
 from __future__ import annotations

@@ -120,8 +120,9 @@ class Desk:
         return self._view
 
     def _there(self) -> None:
-        if not os.path.isdir(f"{self._state}/spool"):
-            os.stat(self._state if os.path.exists(self._state) else "/")  # where we may not look: PermissionError
+        try:
+            os.stat(f"{self._state}/spool")
+        except FileNotFoundError:
             fail(f"there is no queue yet: {self._state}/spool is made when the daemon starts first", EX_NOINPUT)
 
     # Acting on a queue that is stopped

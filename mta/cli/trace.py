@@ -3,7 +3,8 @@
 What is asked for is found out by looking: a queue id, a session, and otherwise a text that events mention. Every hit
 belongs to a message (a queue id) or, where none was accepted, to a session; the newest of these are told.
 
-Exit status: 66 nothing was found, or the history cannot be read; 78 the configuration cannot be used.
+Exit status: 66 nothing was found, or the history cannot be read; 77 it is not for who asks; 78 the configuration cannot
+be used.
 """
 
 from __future__ import annotations

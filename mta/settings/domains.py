@@ -78,6 +78,8 @@ class _Draft:
     users: dict[str, Account] = field(default_factory=dict)
     aliases: dict[str, _Alias] = field(default_factory=dict)
     dkim: tuple[DkimKey, ...] = ()
+    unread: bool = False
+    """Whether there is a file of users that could not be read."""
 
 
 def read_text(path: str, problems: list[Problem]) -> str | None:
@@ -87,7 +89,8 @@ def read_text(path: str, problems: list[Problem]) -> str | None:
             octets = file.read()
         return octets.decode()
     except OSError as error:
-        problems.append(Problem(path, 0, "a file that can be read", f"{error.strerror}"))
+        hint = ": it is for root, or the user of the server" if isinstance(error, PermissionError) else ""
+        problems.append(Problem(path, 0, "a file that can be read", f"{error.strerror}{hint}"))
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         problems.append(Problem(path, line, "UTF-8", quoted(octets[error.start : error.end])))
@@ -129,6 +132,8 @@ def read_directory(
     primary = primary_of(ours, settings)
     if settings.local.on:
         _add_system(drafts, primary, settings, users(), problems)
+    if any(draft.unread for draft in drafts.values()):
+        problems = []  # of aliases that lead to nobody: who is there is not known
     following = _Following(drafts, settings.aliases, problems)
     domains = {name: following.domain(draft) for name, draft in drafts.items()}
     for name in ours:
@@ -223,7 +228,9 @@ def _read_domain(name: str, path: str, settings: Settings, problems: list[Proble
             draft.settings = reading.table(DomainSettings, table)
     users = os.path.join(path, "users")
     if os.path.lexists(users):
-        _read_users(draft, read_text(users, problems) or "", users, settings, problems)
+        text = read_text(users, problems)
+        draft.unread = text is None
+        _read_users(draft, text or "", users, settings, problems)
     _read_app_passwords(draft, settings, problems)
     aliases = os.path.join(path, "aliases")
     if os.path.lexists(aliases):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -316,3 +317,20 @@ def test_what_root_restores_belongs_to_the_servers_user(owned: Server) -> None:
     assert {"queue.db", "0-1.sqlite", owned.large} <= {path.name for path in below}
     assert {(path.stat().st_uid, path.stat().st_gid) for path in below} == {(65534, 65534)}
     assert not any(path.stat().st_mode & 0o077 for path in below)
+
+
+def test_whoever_may_not_look_is_not_told_that_nothing_is_there(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state directory that is closed: permission is what is missing, not a queue."""
+    stat = os.stat
+
+    def refuse(path: str, *more: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith("/spool"):
+            raise PermissionError(13, "Permission denied", path)
+        return stat(path, *more, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    done = server.backup()
+    assert done.exit_code == 77
+    assert "Permission denied: this is for root, or the user of the server" in done.output

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from mta.cli import history
 from mta.cli.history import Past, moment
-from mta.observe.search import Wanted
+from mta.observe.search import Archive, Wanted
 from mta.service.control import CommandRefused
 from tests.unit.test_observe_history import WALL, World
 
@@ -128,9 +129,7 @@ def test_a_part_that_cannot_be_read_is_told_of(world: World, capsys: pytest.Capt
     assert f"a part of the history cannot be read: {world.files()[0]}" in capsys.readouterr().err
 
 
-def test_a_history_that_cannot_be_read_ends_the_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_history_that_cannot_be_read_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line and a status, no traceback: for the directory, and for a configuration that is not there."""
     (tmp_path / "mta.toml").write_text(f'hostname = "mx.example.test"\nstate = "{tmp_path}"\n')
     (tmp_path / "history").touch()
@@ -141,3 +140,25 @@ def test_a_history_that_cannot_be_read_ends_the_command(
     with pytest.raises(SystemExit) as ended:
         Past(tmp_path / "none.toml")
     assert ended.value.code == 78
+
+
+def test_whoever_may_not_look_is_told_who_may(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, status 77: neither what the daemon would have said, nor that nothing is there."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "mta.toml").write_text(f'hostname = "mx.example.test"\nstate = "{tmp_path}"\n')
+    monkeypatch.setattr(history, "ask", refuse)
+    monkeypatch.setattr(Archive, "back", refuse)
+    reading = Past(tmp_path / "mta.toml")
+    reading.flush()
+    with pytest.raises(SystemExit) as ended:
+        reading.newest(Wanted())
+    assert ended.value.code == 77
+    assert capsys.readouterr().err == (
+        f"mta: the history in {tmp_path}/history cannot be read: Permission denied: this is for root, or the user of "
+        "the server\n"
+    )

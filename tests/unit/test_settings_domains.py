@@ -299,7 +299,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load(path)
     assert [(Path(p.file).name, p.line) for p in info.value.problems] == [
         ("aliases", 0),
-        ("aliases", 0),
         ("domain.toml", 0),
         ("users", 3),
     ]
@@ -362,3 +361,15 @@ def test_written_users_read_back(users: dict[str, int]) -> None:
     domains._read_users(draft, text, "users", Settings("x"), found)
     assert found == []
     assert {name: account.verifier for name, account in draft.users.items()} == dict.fromkeys(names, SCRAM)
+
+
+def test_users_that_cannot_be_read_are_the_only_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose aliases lead to nobody is not known then, and not said: what mends it would be wrong."""
+
+    def refuse(path: str, mode: str) -> object:
+        if path.endswith("/users"):
+            raise PermissionError(13, "Permission denied", path)
+        return open(path, mode)
+
+    monkeypatch.setattr(domains, "open", refuse, raising=False)
+    assert problems(tmp_path) == [("users", 0, "Permission denied: it is for root, or the user of the server")]
