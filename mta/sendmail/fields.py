@@ -89,7 +89,8 @@ def recipients(fields: list[bytes]) -> list[str]:
     for field in chosen:
         name, _, value = field.partition(b":")
         try:
-            found += [each.text for each in addresses(_text(value)) if each.text]
+            unfolded = _text(value.replace(b"\r\n", b""))
+            found += [each.text for each in addresses(unfolded) if each.text]
         except ValueError as fault:
             raise Ended(f"the {name.decode('ascii').strip()} field cannot be read: {fault}", EX_DATAERR) from None
     return found

@@ -160,3 +160,10 @@ def test_a_user_name_becomes_a_local_part(name: str, written: str) -> None:
     found = parse_mailbox(f"{written}@x.example")
     assert isinstance(found, Mailbox)
     assert found.local_part == name
+
+
+def test_no_address_has_two_lines() -> None:
+    """A field that is folded within an address is unfolded: what the server is told of it is one command."""
+    header = divide(b'To: "a\n RCPT TO:<x@x.example>"@x.example,\n\t<b\n @x.example>\n\n')
+    found = recipients(header.fields)
+    assert found == ['"a RCPT TO:<x@x.example>"@x.example', "b@x.example"]

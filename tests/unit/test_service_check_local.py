@@ -52,6 +52,24 @@ def test_a_socket_behind_a_closed_door(tmp_path: Path) -> None:
     assert f"chmod o+x {run}" not in {finding.mend for finding in check_local(settings)}
 
 
+def test_a_socket_where_everybody_writes(tmp_path: Path) -> None:
+    """A directory in which any user could put another socket is an error, a sticky one too; above it sticky is well."""
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = load(write_etc(tmp_path, f'{MINIMAL}[local]\nroot = "bob@example.org"\n'))
+    settings = replace(settings, local=replace(settings.local, socket=str(run / "s")))
+
+    def found(directory: Path, mode: int) -> bool:
+        directory.chmod(mode)
+        what = f"every user may write in {directory}"
+        severities = [each.severity for each in check_local(settings) if each.what == what]
+        directory.chmod(0o755)
+        return severities == [Severity.ERROR]
+
+    assert [found(run, mode) for mode in (0o755, 0o777, 0o1777)] == [False, True, True]
+    assert [found(tmp_path, mode) for mode in (0o755, 0o777, 0o1777)] == [False, True, False]
+
+
 def test_what_is_not_there_is_noted(tmp_path: Path) -> None:
     """No [local] at all, or a file of aliases that is not there, is worth a note and no more."""
     (found,) = check_local(load(write_etc(tmp_path)))

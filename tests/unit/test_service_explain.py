@@ -118,6 +118,8 @@ def test_a_bug_is_told_as_the_client_would_hear_of_it(world: World, monkeypatch:
         ({"recipients": ["a@example.test"] * 1001}, "expected 1 to 1000 recipients"),
         ({"recipients": ["a@example.test>\r\nQUIT\r\n"]}, "without control characters"),
         ({"sender": "a\nb"}, "without control characters"),
+        ({"helo": "a\ud800"}, "without control characters"),
+        ({"content": "abc"}, "in base64"),
         ({"helo": 5}, "expected text"),
         ({"queue_id": "0000000000000000zz"}, "there is no message"),
     ],

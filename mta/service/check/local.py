@@ -57,11 +57,14 @@ def _aliases(settings: Settings) -> list[Finding]:
 
 
 def _socket(settings: Settings) -> list[Finding]:
-    """Find directories that keep users from the socket: who cannot enter one of them cannot send."""
+    """Find directories that keep users from the socket, and those where users could put another in its place.
+
+    The sticky bit keeps them from that above the directory of the socket, but not in it: before a start there is none.
+    """
     path = settings.local.socket
     if not path:
         return []
-    closed = []
+    closed, open_to_all = [], []
     above = os.path.dirname(path)
     while True:
         try:
@@ -70,8 +73,17 @@ def _socket(settings: Settings) -> list[Finding]:
             mode = _REACHED
         if not mode & stat.S_IXOTH:
             closed.append(above)
+        if mode & stat.S_IWOTH and (above == os.path.dirname(path) or not mode & stat.S_ISVTX):
+            open_to_all.append(above)
         if above == os.path.dirname(above):
             break
         above = os.path.dirname(above)
     why = "other users than root cannot reach the socket, and their sendmail fails"
-    return [error(LOCAL, f"{each} is closed to users", why, path, f"chmod o+x {each}") for each in closed]
+    found = [error(LOCAL, f"{each} is closed to users", why, path, f"chmod o+x {each}") for each in closed]
+    return [*found, *(_open_to_all(each, path) for each in open_to_all)]
+
+
+def _open_to_all(directory: str, path: str) -> Finding:
+    why = "any user can put a socket of theirs in place of ours, and get what programs of this machine send"
+    mend = f'chmod o-w {directory}, or another [local] socket: "/run/mta/submit.sock"'
+    return error(LOCAL, f"every user may write in {directory}", why, path, mend)

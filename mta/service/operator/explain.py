@@ -35,7 +35,8 @@ AT_ONCE = 10
 RECIPIENTS_MAXIMUM = 1000
 """Recipients of a letter, as many as the default of ``[limits] recipients``."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Controls, and halves of characters, which JSON has and UTF-8 has not."""
 
 
 @dataclass(slots=True)
@@ -185,13 +186,17 @@ def read_letter(request: Mapping[str, Any], settings: Settings) -> Letter:
     if not isinstance(recipients, list) or not 0 < len(recipients) <= RECIPIENTS_MAXIMUM:
         raise CommandRefused(f"--to: expected 1 to {RECIPIENTS_MAXIMUM} recipients")
     tls = request.get("tls")
+    try:
+        content = base64.b64decode(_text(request, "content"))
+    except ValueError:
+        raise CommandRefused("content is octets in base64") from None
     return Letter(
         service,
         address,
         _text(request, "helo"),
         _text(request, "sender"),
         tuple(_plain("--to", each) for each in recipients),
-        base64.b64decode(_text(request, "content")),
+        content,
         _text(request, "login"),
         tls if isinstance(tls, bool) else None,
         bool(request.get("sized", True)),
