@@ -103,11 +103,13 @@ def _checks(
     from mta.cli.names import finish
     from mta.service.addresses import own_addresses
     from mta.service.check.checks import blocking_checks, name_checks
+    from mta.service.check.local import LOCAL, check_local
     from mta.service.check.names import NAMES, is_private, private_note
     from mta.service.check.ports import OUTGOING, PORTS, check_outgoing, check_ports, read_greeting, try_bind
     from mta.service.check.server import server_of
 
     checks = dict(blocking_checks(settings, server_of(settings.state), time.time))
+    checks[LOCAL] = lambda: check_local(settings, _runs(settings))
     checks[PORTS] = lambda: check_ports(settings, _runs(settings), read_greeting, try_bind)
     if not offline and not is_private(settings):
         resolver = _resolver(settings)

@@ -70,6 +70,18 @@ def test_a_socket_where_everybody_writes(tmp_path: Path) -> None:
     assert [found(tmp_path, mode) for mode in (0o755, 0o777, 0o1777)] == [False, True, False]
 
 
+def test_a_socket_that_was_set_after_the_start_is_missed(tmp_path: Path) -> None:
+    """Sockets are opened at the start: sendmail fails until the next. A stopped server has none."""
+    write_etc(tmp_path, f'{MINIMAL}[local]\nsocket = "s"\nroot = "bob@example.org"\n')
+    settings = load(str(tmp_path / "mta.toml"))
+    told = "the server runs, and its socket for sendmail is not there"
+    (found,) = (finding for finding in check_local(settings, True) if finding.what == told)
+    assert (found.severity, found.mend) == (Severity.ERROR, "restart the server")
+    assert told not in [finding.what for finding in check_local(settings, False)]
+    (tmp_path / "s").touch()
+    assert told not in [finding.what for finding in check_local(settings, True)]
+
+
 def test_what_is_not_there_is_noted(tmp_path: Path) -> None:
     """No [local] at all, or a file of aliases that is not there, is worth a note and no more."""
     (found,) = check_local(load(write_etc(tmp_path)))

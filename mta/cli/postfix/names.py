@@ -24,6 +24,7 @@ from mta.cli.postfix.lines import Place
 from mta.cli.postfix.main_cf import MainCf, divided
 from mta.cli.postfix.outcome import NewFile, Note, Outcome
 from mta.cli.postfix.tables import Alias, CannotRead, Entry, ReadFile, Table, aliases_of, read_aliases, read_table
+from mta.observe.telling import count
 from mta.settings.alias_file import AliasLine, alias_lines, without_alias, without_targets
 from mta.settings.domains import CATCH_ALL, is_user_name, primary_of
 from mta.settings.sections import Settings
@@ -200,7 +201,7 @@ class Names:
                 continue
             found = aliases_of(self._aliases_text, self.aliases_file)
             self._outcome.taken.append(
-                Note(self._main.place("alias_maps"), f"{word}: [local] aliases, {len(found)} names")
+                Note(self._main.place("alias_maps"), f"{word}: [local] aliases, {count(len(found), 'name')}")
             )
             return found
         return []

@@ -17,12 +17,12 @@ _REACHED = 0o755
 """What the directory of the socket lets everybody do: enter."""
 
 
-def check_local(settings: Settings) -> list[Finding]:
-    """Look at ``[local]``: root's mail, the file of aliases, the socket."""
+def check_local(settings: Settings, running: bool | None = None) -> list[Finding]:
+    """Look at ``[local]``: root's mail, the file of aliases, the socket; `running` is whether our daemon answers."""
     local = settings.local
     if not local.on:
         return [_no_sendmail(settings)]
-    return [*_root(settings), *_aliases(settings), *_socket(settings)]
+    return [*_root(settings), *_aliases(settings), *_missing(settings, bool(running)), *_socket(settings)]
 
 
 def _no_sendmail(settings: Settings) -> Finding:
@@ -54,6 +54,15 @@ def _aliases(settings: Settings) -> list[Finding]:
     if not file or os.path.exists(file):
         return []
     return [note(LOCAL, f"{file} is not there", "aliases of this machine are read from it", file)]
+
+
+def _missing(settings: Settings, running: bool) -> list[Finding]:
+    path = settings.local.socket
+    if not running or not path or os.path.lexists(path):
+        return []
+    what = "the server runs, and its socket for sendmail is not there"
+    why = "it is opened at the start, and sendmail fails without it"
+    return [error(LOCAL, what, why, path, "restart the server")]
 
 
 def _socket(settings: Settings) -> list[Finding]:
