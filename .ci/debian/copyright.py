@@ -16,4 +16,6 @@ for each in sorted(distributions(path=[packages]), key=lambda each: each.name.lo
     where = "\n ".join(f"usr/lib/mta/lib/python3.*/site-packages/{top}{'' if '.' in top else '/*'}" for top in tops)
     licence = about.get("License-Expression") or (about.get("License") or "see its METADATA").splitlines()[0]
     who = about.get("Author") or about.get("Author-email") or about.get("Maintainer-email") or "its authors"
-    print(f"\nFiles: {where}\nCopyright: {who}\nLicense: {licence}\n As in the licence file of {each.name} {each.version} beside its code.")
+    print(
+        f"\nFiles: {where}\nCopyright: {who}\nLicense: {licence}\n As in the licence file of {each.name} {each.version} beside its code."
+    )

@@ -62,10 +62,19 @@ class Operator:
         share = directory / "share"
         share.mkdir()
         shutil.copy(built, share)
-        self.machine = machine = Machine(directory, "mail.example.org", share)
+        self.machine = Machine(directory, "mail.example.org", share)
+        try:
+            self.prepare(share / built.name)
+        except BaseException:
+            self.machine.stop()
+            raise
+
+    def prepare(self, built: Path) -> None:
+        """Have no mail server on it, the package in /root, and the rest of the world around it."""
+        machine = self.machine
         machine.run("dpkg --purge --force-depends postfix bsd-mailx >/dev/null 2>&1", None)
         machine.run("rm -f /etc/apt/apt.conf.d/70debconf")  # it says what this machine has not installed
-        machine.run(f"cp {share}/{built.name} /root/; PROJECT={pages.ROOT} BIN={Path(sys.executable).parent}")
+        machine.run(f"cp {built} /root/; PROJECT={pages.ROOT} BIN={Path(sys.executable).parent}")
         self.neighbour()
         self.names("")
 

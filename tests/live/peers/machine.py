@@ -32,7 +32,7 @@ printf '127.0.0.1 localhost\n' >etc/hosts
 printf 'nameserver 127.0.0.1\n' >etc/resolv.conf
 printf '%s\n' "$1" >etc/hostname
 exec systemd-nspawn --quiet --directory="$0/root" --boot --console=pipe --register=no --keep-unit --private-network \
-    --resolv-conf=off --timezone=off --link-journal=no --machine="$1" --hostname="$1" --bind-ro="$2" -- \
+    --resolv-conf=off --timezone=off --link-journal=no --machine="$3" --hostname="$1" --bind-ro="$2" -- \
     systemd.show_status=no systemd.log_target=null
 """
 _ENDED = re.compile(rb"\x1e(\d+)\n")
@@ -47,7 +47,18 @@ class Machine:
         self.place = place
         script = ["unshare", "--mount", "--propagation", "private", "bash", "-c", _START, str(place)]
         program("systemd-nspawn")
-        self.process = Process([*script, host_name, str(project)], directory / "machine.log", start_new_session=True)
+        self.shell: subprocess.Popen[bytes] | None = None
+        name = "mta-" + place.name.rpartition("-")[2].replace("_", "0")  # systemd-nspawn keeps files by it
+        argv = [*script, host_name, str(project), name]
+        self.process = Process(argv, directory / "machine.log", start_new_session=True)
+        try:
+            self._enter()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _enter(self) -> None:
+        """Wait until systemd runs in it, and start the shell."""
         first = self.process.wait_for(self._first, "a process 1 in the machine")
         self.enter = ["nsenter", "--target", str(first), "--all", "--"]
         self.process.wait_for(self._runs, "systemd running in the machine")
@@ -82,6 +93,7 @@ class Machine:
 
     def run(self, command: str, status: int | None = 0, seconds: float = DEADLINE) -> str:
         """Type a command into the shell, return what it prints; fail where its exit status is another."""
+        assert self.shell is not None
         assert self.shell.stdin
         assert self.shell.stdout
         self.shell.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\x1e%d\\n' $?\n".encode())
@@ -106,8 +118,9 @@ class Machine:
 
     def stop(self) -> None:
         """Switch it off."""
-        self.shell.kill()
-        self.shell.wait()
+        if self.shell is not None:
+            self.shell.kill()
+            self.shell.wait()
         if self.process.popen.poll() is None:
             for _ in range(2):  # the second is: at once
                 os.kill(self.process.popen.pid, signal.SIGTERM)
