@@ -36,6 +36,13 @@ class File(Protocol):
         """Put content and size on stable storage. After a failure the file is lost: close and unlink it."""
         ...
 
+    def check(self) -> None:
+        """Raise the write error that the kernel has met so far: what was read back may be other than what was written.
+
+        Waits for what is on its way to the disk, and sends nothing there: promises nothing.
+        """
+        ...
+
     def close(self) -> None:
         """Release the descriptor. Promises nothing; a second time does nothing."""
         ...

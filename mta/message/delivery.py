@@ -80,8 +80,3 @@ def deliverable_pieces(head: Head, pieces: Iterable[bytes]) -> Deliverable:
     """Take `head` for what was found in content that is not in memory, and comes in `pieces` for each copy."""
     kept = without_return_path(head.octets)
     return Deliverable(Rejoined((kept,), pieces, len(head.octets)), been_in(head.octets))
-
-
-def for_mailbox(content: bytes, reverse_path: Mailbox | None, recipient: Recipient) -> tuple[bytes, ...] | Rejoined:
-    """Return the octets, in pieces, of a message for one mailbox."""
-    return deliverable(content).for_mailbox(reverse_path, recipient)

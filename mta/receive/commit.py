@@ -13,9 +13,10 @@ step                        what a crash leaves                                 
 ==========================  ==================================================  ====================================
 
 There are two places, and nobody outside this module and the relay knows which one it was. A message for exactly one
-Maildir is committed in that Maildir: no queue, half the writes. Everything else is one transaction in the spool, also
-mail for several mailboxes of ours: a crash between two file names would deliver one of them twice. Both are group
-commits, so under load one sync carries many messages.
+Maildir is committed in that Maildir: no queue, half the writes. A large one is copied there from its file in staging,
+on a thread; that file is gone when the copy is written, whatever becomes of it. Everything else is one transaction in
+the spool, also mail for several mailboxes of ours: a crash between two file names would deliver one of them twice. Both
+are group commits, so under load one sync carries many messages.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ from typing import Any
 
 from twisted.internet import defer
 
+from mta.disk.port import Disk
 from mta.mail.envelope import Envelope
 from mta.mail.reason import Reason
 from mta.maildir.name import folder_path
 from mta.maildir.store import Delivery, MaildirStore
-from mta.message.delivery import for_mailbox
+from mta.message.delivery import deliverable, deliverable_pieces
+from mta.message.header import find_head
 from mta.observe.journal import Journal
 from mta.settings.directory import Account
 from mta.settings.expansion import LOCAL, Addressed
-from mta.spool.port import Message, Origin, Spool, StagedContent
+from mta.spool.port import Message, Origin, Spool, StagedContent, taken_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Committed:
 
 
 class Commit:
-    """Makes messages ours.
+    """Makes messages ours. `disk` is that of staging.
 
     `starts_at_once` says whether the relay would begin now with one for these destinations, `hand_over` gives it one
     that is durable. A fault in handing over is noted, not answered: the message is in the spool, where the next start
@@ -89,12 +92,14 @@ class Commit:
         self,
         store: MaildirStore,
         spool: Spool,
+        disk: Disk,
         starts_at_once: Callable[[Sequence[str]], bool],
         hand_over: Callable[[Message], None],
         journal: Journal,
     ) -> None:
         self._store = store
         self._spool = spool
+        self._disk = disk
         self._starts_at_once = starts_at_once
         self._hand_over = hand_over
         self._journal = journal
@@ -112,15 +117,19 @@ class Commit:
         return self._store.deliver(where).addCallback(_in_maildir, account, where.path)
 
     def plan(self, accepted: Accepted) -> Delivery | Message:
-        """Choose the place: a Maildir, or the spool."""
+        """Choose the place: a Maildir, or the spool. Reads and writes nothing."""
         only = accepted.addressed[0]
         account = only.account
-        in_memory = isinstance(accepted.content, bytes)
-        if account is not None and len(accepted.addressed) == 1 and in_memory and accepted.held is None:
-            assert isinstance(accepted.content, bytes)
-            pieces = for_mailbox(accepted.content, accepted.envelope.reverse_path, only.recipient)
+        if account is not None and len(accepted.addressed) == 1 and accepted.held is None:
+            content = accepted.content
+            if isinstance(content, bytes):
+                ready = deliverable(content)
+            else:
+                pieces = taken_out(content, accepted.size, self._disk)
+                ready = deliverable_pieces(find_head(content.head), pieces)
             maildir = folder_path(account.maildir, only.recipient.folder)
-            return Delivery(maildir, accepted.queue_id, pieces, replay=False)
+            chunks = ready.for_mailbox(accepted.envelope.reverse_path, only.recipient)
+            return Delivery(maildir, accepted.queue_id, chunks, replay=False)
         destinations = [addressed.destination for addressed in accepted.addressed]
         return Message(
             accepted.queue_id,

@@ -146,7 +146,7 @@ class Worker:
             journal,
         )
         relay = self._outgoing.queue
-        commit = Commit(self._store, self._spool, relay.starts_at_once, relay.hand_over, journal)
+        commit = Commit(self._store, self._spool, self._disk, relay.starts_at_once, relay.hand_over, journal)
         self._reception = Reception(
             self.current,
             commit,

@@ -21,6 +21,7 @@ twice.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,6 +90,19 @@ class StagedContent:
         finally:
             self.file.close()
         return SyncedContent(self.path, self.head)
+
+
+def taken_out(content: StagedContent, size: int, disk: Disk) -> Iterator[bytes]:
+    """Give staged content of `size` octets in pieces, once; with the last one its file is gone.
+
+    For a copy that is made durable elsewhere. Blocks. Raises OSError as `StoredContent` does, and where the kernel met
+    a write error before that: then what was read is perhaps not what was written. The file is left to the caller then.
+    """
+    yield from StoredContent(content.head, content.path, size, disk)
+    content.file.check()
+    content.file.close()
+    with contextlib.suppress(OSError):  # then the next start removes it
+        disk.unlink(content.path)
 
 
 @dataclass(frozen=True, slots=True)

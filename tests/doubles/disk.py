@@ -326,6 +326,10 @@ class _SimulatedFile:
         self._disk._note("write", self._path)
         self.node.content += octets
 
+    def check(self) -> None:
+        assert self._open, f"check after close: {self._path}"
+        self._disk._note("check", self._path, changes=False)
+
     def sync(self) -> None:
         assert self._open, f"sync after close: {self._path}"
         self._disk._note("sync", self._path)
@@ -452,6 +456,10 @@ class _FaultyFile:
     def sync(self) -> None:
         self.faulty.check("sync", self.path)
         self.file.sync()
+
+    def check(self) -> None:
+        self.faulty.check("check", self.path)
+        self.file.check()
 
     def close(self) -> None:
         self.file.close()

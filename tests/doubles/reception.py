@@ -97,7 +97,7 @@ class Post:
         self.checks: Callable[[str], SessionCheck | None] = lambda address: None
         self.reception = Reception(
             lambda: self.settings,
-            Commit(self.store, self.spool, lambda destinations: True, self.handed.append, self.journal),
+            Commit(self.store, self.spool, self.disk, lambda destinations: True, self.handed.append, self.journal),
             checker,
             self.journal,
             self.disk,

@@ -60,11 +60,14 @@ SERVER = """
     disk.make_directories(f"{root}/staging")
     store = MaildirStore(disk, Ownership(os.geteuid()), run_in_thread=inline, clock=post.clock, journal=post.journal)
     post.reception.disk, post.reception.staging = disk, f"{root}/staging"
-    post.reception.commit = Commit(store, spools, lambda destinations: False, lambda message: None, post.journal)
+    post.reception.commit = Commit(
+        store, spools, disk, lambda destinations: False, lambda message: None, post.journal
+    )
     talk = post.session()
     os.write(1, b"ready\\n")
-    # to one Maildir; to the queue as a row; to the queue as a file of the spool; to the queue as a staged file
-    kinds = [("bob", 10), ("both", 10), ("both", 100_000), ("bob", 400_000)]
+    # to one Maildir; to the queue as a row; to the queue as a file of the spool; to the queue as a staged file; from
+    # one to a Maildir
+    kinds = [("bob", 10), ("both", 10), ("both", 100_000), ("both", 400_000), ("bob", 400_000)]
     for number in range(10_000):
         recipient, size = kinds[number % len(kinds)]
         post.clock.advance(0.001)

@@ -310,6 +310,22 @@ def test_the_size_of_a_file(disk: Disk, root: str) -> None:
         disk.size(f"{root}/b")
 
 
+def test_a_check_tells_what_the_kernel_says_and_syncs_nothing(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    """A write error is told by sync_file_range; where there is none, by a sync. All is well with a plain file."""
+    file = PosixDisk().write_new(f"{root}/a", [b"abc"])
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("a sync"))
+    file.check()
+    os.close(file._descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file.check()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(posix, "_sync_file_range", lambda: None)
+    file.check()
+    assert synced == [file._descriptor]
+    file._descriptor = -1
+
+
 def test_a_large_file_is_written_out_while_it_grows(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     """Every whole MiB is given to the disk once, in order, before the sync; what is written is what was given."""
     advised: list[tuple[int, int]] = []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.mail.envelope import Recipient
-from mta.message.delivery import PIECE, deliverable, for_mailbox
+from mta.message.delivery import PIECE, deliverable
 from mta.message.header import delivered_before, fields, received_count
 from mta.message.trace import date_time, delivered_to, received, return_path
 from mta.smtp.address import Mailbox
@@ -133,7 +133,7 @@ def test_return_path_and_delivered_to() -> None:
 def test_a_mailbox_gets_our_return_path_and_no_other(original: Mailbox | None) -> None:
     """In front of what goes into a mailbox stands exactly one Return-Path, ours (row 59)."""
     content = b"Return-Path: <evil@x>\r\nA: b\r\n\r\nbody\r\n"
-    pieces = for_mailbox(content, Mailbox("alice", "example.net"), Recipient(BOB, original))
+    pieces = deliverable(content).for_mailbox(Mailbox("alice", "example.net"), Recipient(BOB, original))
     assert b"".join(pieces) == (
         b"Return-Path: <alice@example.net>\r\nDelivered-To: bob@example.org\r\n"
         + (b"X-Original-To: bob+list@example.org\r\n" if original else b"")

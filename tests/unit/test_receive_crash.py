@@ -96,7 +96,7 @@ class Server:
 
     def make_commit(self) -> Commit:
         """Make the commit."""
-        return Commit(self.store, self.spool, self.relay.starts_at_once, self.hand_over, self.post.journal)
+        return Commit(self.store, self.spool, self.disk, self.relay.starts_at_once, self.hand_over, self.post.journal)
 
     def hand_over(self, message: Message) -> None:
         """Give a committed message to the relay when the reply is out."""
@@ -120,6 +120,7 @@ MESSAGES = [
     ("three", ["bob@example.test"], 300_000),
     ("four", ["somebody@example.net"], 10),
     ("five", ["both@example.test", "alice@example.test"], 10),
+    ("six", ["alice@example.test", "bob@example.test"], 300_000),
 ]
 LOCAL = {
     b"one": ["bob"],
@@ -127,6 +128,7 @@ LOCAL = {
     b"three": ["bob"],
     b"four": [],
     b"five": ["bob", "alice"],
+    b"six": ["alice", "bob"],
 }
 ELSEWHERE = {b"four": ["somebody@example.net"], b"five": ["someone@example.net"]}
 
@@ -235,7 +237,9 @@ def test_the_simulation_sees_a_reply_before_the_commit(settings: Settings) -> No
 
     class HastyServer(Server):
         def make_commit(self) -> Commit:
-            return Hasty(self.store, self.spool, lambda destinations: True, self.hand_over, self.post.journal)
+            return Hasty(
+                self.store, self.spool, self.disk, lambda destinations: True, self.hand_over, self.post.journal
+            )
 
     hasty = Cuts(settings, HastyServer)
     with pytest.raises(AssertionError, match="0 copies"):

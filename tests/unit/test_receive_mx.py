@@ -320,9 +320,9 @@ def test_a_commit_that_breaks_leaves_no_file(post: Post) -> None:
     def broken(destinations: object) -> bool:
         raise ZeroDivisionError
 
-    post.reception.commit = Commit(post.store, post.spool, broken, post.handed.append, post.journal)
-    content = HELLO + b"line\r\n" * 100_000
-    assert post.session().codes(message("bob@example.test", content=content))[-1] == "451 4.3.0"
+    post.reception.commit = Commit(post.store, post.spool, post.disk, broken, post.handed.append, post.journal)
+    content, both = HELLO + b"line\r\n" * 100_000, ("bob@example.test", "alice@example.test")
+    assert post.session().codes(message(*both, content=content))[-1] == "451 4.3.0"
     assert post.simulated.files("/state/staging") == {}
     assert len(post.journal.of(Kind.FAULT)) == 1
 
@@ -388,7 +388,7 @@ def test_a_fault_behind_the_commit_is_not_answered(post: Post) -> None:
     def broken(committed: Message) -> None:
         raise ZeroDivisionError
 
-    post.reception.commit = Commit(post.store, post.spool, lambda destinations: True, broken, post.journal)
+    post.reception.commit = Commit(post.store, post.spool, post.disk, lambda destinations: True, broken, post.journal)
     assert post.session().codes(message("both@example.test"))[-1] == "250 2.0.0"
     assert post.spool.counts().messages == 1
     [fault] = post.journal.of(Kind.FAULT)
@@ -397,16 +397,63 @@ def test_a_fault_behind_the_commit_is_not_answered(post: Post) -> None:
 
 
 def test_a_large_message_is_staged_in_a_file_and_nothing_is_left(post: Post) -> None:
-    """A message past the memory bound goes through a file in staging to the spool; the file is gone afterwards."""
+    """A message past the memory bound, for several, goes through a file in staging to the spool; that is gone then."""
     content = HELLO + b"x" * 78 + b"\r\n" + b"line\r\n" * 100_000
     talk = post.session()
-    assert talk.codes(message("bob@example.test", content=content))[-1] == "250 2.0.0"
+    assert talk.codes(message("bob@example.test", "alice@example.test", content=content))[-1] == "250 2.0.0"
     [queued] = post.spool.page()
     stored = whole(post.spool.content(queued.queue_id))
     assert stored.endswith(content)
     assert stored.startswith(b"Received: ")
     assert queued.size == len(stored)
     assert post.simulated.files("/state/staging") == {}
+
+
+@pytest.mark.parametrize("begins", [HELLO, b"no field\r\n", b"Return-Path: <evil@example.net>\r\n" + HELLO])
+def test_a_large_message_for_one_mailbox_is_committed_there(post: Post, begins: bytes) -> None:
+    """It is copied from staging into the Maildir, with one Return-Path; no queue has it, and nothing is left behind."""
+    body = b"x" * 78 + b"\r\n" + b"line\r\n" * 100_000
+    assert post.session().codes(message("bob@example.test", content=begins + body))[-1] == "250 2.0.0"
+    assert post.spool.counts().messages == 0
+    assert post.handed == []
+    [stored] = post.maildir("bob")
+    assert stored.startswith(b"Return-Path: <peer@example.org>\nDelivered-To: bob@example.test\nReceived: from ")
+    assert stored.endswith(
+        b"\n"
+        + begins.removeprefix(b"Return-Path: <evil@example.net>\r\n").replace(b"\r", b"")
+        + body.replace(b"\r", b"")
+    )
+    assert stored.count(b"Return-Path: ") == 1
+    assert post.simulated.files("/state/staging") == post.simulated.files("/mail/example.test/bob/Maildir/tmp") == {}
+    [event] = post.journal.of(Kind.MESSAGE_ACCEPTED)
+    assert event.fields["place"] == "maildir"
+
+
+@pytest.mark.parametrize(
+    ("call", "number", "reply"),
+    [
+        ("write_new", errno.ENOSPC, "452 4.3.1"),
+        ("size", errno.ENOENT, "451 4.3.0"),
+        ("read", errno.EIO, "451 4.3.0"),
+        ("check", errno.EIO, "451 4.3.0"),
+        ("sync", errno.EIO, "451 4.3.0"),
+        ("rename", errno.EACCES, "451 4.3.0"),
+        ("unlink", errno.EIO, "250 2.0.0"),
+    ],
+)
+def test_a_large_message_whose_copy_fails_is_nowhere(post: Post, call: str, number: int, reply: str) -> None:
+    """At whichever step: the peer sends it again, and neither staging nor the Maildir keeps any of it.
+
+    Where only the staged file cannot be removed the message is taken; the next start removes the file.
+    """
+    post.disk.fail = {call: OSError(number, "injected")}
+    content = HELLO + b"line\r\n" * 100_000
+    assert post.session().codes(message("bob@example.test", content=content))[-1] == reply
+    post.disk.fail = {}
+    assert post.spool.counts().messages == 0
+    assert len(post.maildir("bob")) == (reply == "250 2.0.0")
+    assert len(post.simulated.files("/state/staging")) == (call == "unlink")
+    assert post.simulated.files("/mail/example.test/bob/Maildir/tmp") == {}
 
 
 def test_a_large_message_is_dropped_with_its_connection(post: Post) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mta.disk.posix import PosixDisk
 from mta.message.header import HEAD_MAXIMUM, Head, find_head
-from mta.spool.port import PIECE, StoredContent, head_of, pieces_of
+from mta.spool.port import PIECE, StagedContent, StoredContent, head_of, pieces_of, taken_out
 from tests.doubles.disk import FaultyDisk, SimulatedDisk
 from tests.doubles.spool import whole
 
@@ -113,3 +113,33 @@ def test_a_head_costs_one_piece() -> None:
     content = stored(OCTETS, 12, Telling(["/spool"]))
     assert head_of(content).octets == OCTETS[:12]
     assert asked == [PIECE]
+
+
+def in_staging() -> tuple[FaultyDisk, StagedContent]:
+    """A disk, and a staged message of `OCTETS` on it."""
+    disk = FaultyDisk(SimulatedDisk(["/staging"]))
+    return disk, StagedContent("/staging/0a", disk.write_new("/staging/0a", [OCTETS[12:]]), OCTETS[:12])
+
+
+def test_what_is_taken_out_of_staging_is_gone_with_its_last_piece() -> None:
+    """Not before: until then a failure leaves it to whoever staged it."""
+    disk, content = in_staging()
+    pieces = taken_out(content, len(OCTETS), disk)
+    assert disk.exists(content.path), "nothing happens before it is asked for"
+    taken = b""
+    while len(taken) < len(OCTETS):
+        assert disk.exists(content.path)
+        taken += next(pieces)
+    assert list(pieces) == []
+    assert taken == OCTETS
+    assert not disk.exists(content.path)
+
+
+@pytest.mark.parametrize("call", ["size", "read", "check"])
+def test_what_cannot_be_taken_out_stays(call: str) -> None:
+    """A write error that the kernel met after all counts, though every octet could be read."""
+    disk, content = in_staging()
+    disk.fail[call] = OSError(errno.EIO, "injected")
+    with pytest.raises(OSError, match="injected"):
+        list(taken_out(content, len(OCTETS), disk))
+    assert disk.exists(content.path)
