@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +97,7 @@ def describe_demo(directory: Path) -> str:
 The demonstration for {name} is in {here}: users {alice} and {bob}, passwords in {here}/credentials.
 
 Start it (`make run` does):
-    twistd -n mta --config {here}/etc/mta.toml
+    {_program("twistd")} -n --pidfile= mta --config {here}/etc/mta.toml
 
 Then, in another terminal, submit a message as alice:
     printf 'From: {alice}\\nTo: {bob}\\nSubject: hello\\n\\nIt works.\\n' | \\
@@ -104,7 +106,19 @@ Then, in another terminal, submit a message as alice:
 
 It lands in bob's Maildir:
     cat {here}/var/mail/{name}/{user}/Maildir/new/*
+
+How it came there, and what else happened:
+    {_program("mta")} trace --config {here}/etc/mta.toml
+    {_program("mta")} log --follow --config {here}/etc/mta.toml
 """
+
+
+def _program(name: str) -> str:
+    """What a shell calls a program that was installed with the one that runs: its name, if it is found by that."""
+    ours = Path(sys.argv[0]).absolute().with_name(name)
+    if not ours.exists() or shutil.which(name) == str(ours):
+        return name
+    return os.path.relpath(ours)
 
 
 def _submission(config: Path) -> str:

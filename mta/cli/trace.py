@@ -29,7 +29,7 @@ from mta.observe.history import key
 from mta.observe.log import harmless, json_line
 from mta.observe.search import FOREVER, Wanted
 from mta.observe.story import REFUSALS, State, Story, addresses, stories, with_session
-from mta.observe.telling import tell
+from mta.observe.telling import peer_of, tell
 
 EVENTS_MAXIMUM = 10_000
 """Events of one message or session that are shown."""
@@ -234,13 +234,13 @@ class View:
             lead = f"{self._page.date(story.began)}  {unit.queue_id}  "
         else:
             events = self._events_of(unit)
-            address = next((str(event.fields["address"]) for event in events if event.fields.get("address")), "")
+            peer = next(filter(None, map(peer_of, reversed(events))), "")
             if len(unit.hits) == 1 and unit.hits[0].kind in REFUSALS:
                 told = tell(unit.hits[0], self._page.zone)
                 text, mood = told.text, told.mood
             else:
                 text, mood = session_outcome(events)
-            text = harmless(f"session with {address}: {text}" if address else text)
+            text = harmless(f"session with {peer}: {text}" if peer else text)
             session = unit.session if not unit.session.startswith("at ") else "-"
             lead = f"{self._page.date(events[0].time)}  {session:18}  "
         self._page.line(lead, text, mood)

@@ -56,6 +56,11 @@ def tell_next_attempt(event: Event, zone: tzinfo | None = None) -> str:
     return _next_attempt(_Read(event, zone))
 
 
+def peer_of(event: Event) -> str:
+    """With whom the session of an event is: an address, or the name of a user of this machine; "" if it is not said."""
+    return _Read(event, None).peer
+
+
 def tell_beginning(event: Event, zone: tzinfo | None = None) -> tuple[float, Told] | None:
     """Say how a session began, from the event that it ends or lasts, or of a message in it: when, and with whom.
 
@@ -64,9 +69,9 @@ def tell_beginning(event: Event, zone: tzinfo | None = None) -> tuple[float, Tol
     read = _Read(event, zone)
     if event.kind not in _OF_BEGINNING or not read["address"]:
         return None
-    began, user = event.time - read.number("seconds"), read["login"].removeprefix(_LOCAL)
-    if user != read["login"]:
-        return began, Told(harmless(f"handed in by {user}, a user of this machine"), "", Mood.PLAIN)
+    began = event.time - read.number("seconds")
+    if read["login"].startswith(_LOCAL):
+        return began, Told(harmless(f"handed in by {read.peer}, a user of this machine"), "", Mood.PLAIN)
     port = f" port {read['port']}" if read["port"] else ""
     service = f" to {read['service']}" if read["service"] else ""
     name = f", which calls itself {read['helo']}" if read["helo"] else ""
@@ -148,6 +153,12 @@ class _Read:
     def said(self) -> tuple[str, ...]:
         """What the peer was told."""
         return (f"reply: {self['reply']}",) if self["reply"] else ()
+
+    @property
+    def peer(self) -> str:
+        """With whom the session is: an address, or the name of a user of this machine."""
+        login = self["login"]
+        return login.removeprefix(_LOCAL) if login.startswith(_LOCAL) else self["address"]
 
     @property
     def operator(self) -> str:
@@ -239,14 +250,14 @@ def _session_refused(read: _Read) -> _Words:
 
 
 def _session_lasts(read: _Read) -> _Words:
-    return f"the session with {read['address']} is open for {duration(read.number('seconds'))}{read.why}"
+    return f"the session with {read.peer} is open for {duration(read.number('seconds'))}{read.why}"
 
 
 def _session_closed(read: _Read) -> _Words:
     fields = read.event.fields
     accepted = count(fields.get("accepted", 0), "message")
     refused = f", {count(fields.get('refused'), 'refusal')}" if fields.get("refused") else ""
-    return f"end of the session with {read['address']} after {duration(read.number('seconds'))}: " + (
+    return f"end of the session with {read.peer} after {duration(read.number('seconds'))}: " + (
         f"{accepted} taken{refused}{read.why}"
     )
 

@@ -212,3 +212,18 @@ def test_examples_can_be_copied() -> None:
             assert "...\n" not in command.get_help(context).partition("Commands:")[2], "summaries are cut short"
         assert bool(command.epilog) is (not isinstance(command, click.Group) or command.invoke_without_command)
     assert seen > 40
+
+
+def test_the_demonstration_says_what_a_shell_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that are not found by their names are called as the one that runs, and mail can be followed."""
+    (tmp_path / "bin").mkdir()
+    for name in ("mta", "twistd"):
+        (tmp_path / "bin" / name).touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bin/mta", "init"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    lines = [line.strip() for line in mta("init", "--demo", "demo").output.splitlines()]
+    assert "bin/twistd -n --pidfile= mta --config demo/etc/mta.toml" in lines
+    assert "bin/mta trace --config demo/etc/mta.toml" in lines
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert "mta trace --config demo/etc/mta.toml" in mta("init", "--demo", "demo").output.splitlines()[-3].strip()

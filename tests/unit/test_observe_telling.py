@@ -187,6 +187,8 @@ def test_the_beginning_of_a_session_is_told_from_its_end_or_from_a_message() -> 
         ", in clear text, logged in as a@x"
     )
     assert tell_beginning(event(Kind.ATTEMPT_WAITS), UTC) is None
+    local = event(Kind.SESSION_CLOSED, **who | {"login": "unix:www-data"})
+    assert tell(local).text.startswith("end of the session with www-data after ")
     handed_in = tell_beginning(event(Kind.SESSION_CLOSED, **who | {"login": "unix:www-data"}), UTC)
     assert handed_in is not None
     assert handed_in[1].text == "handed in by www-data, a user of this machine"
