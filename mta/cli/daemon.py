@@ -6,6 +6,7 @@ before it is needed.
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ def unanswered(path: str, error: OSError, config: Path) -> str:
     """Say why nobody answers at the control socket `path`, and what mends it."""
     why = error.strerror or str(error)
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        why = f"it does not run; systemctl start mta, or twistd --nodaemon --pidfile= mta --config {config}"
+        from mta.service.check.server import start_line
+
+        why = f"it does not run; systemctl start mta, or {start_line(str(config), os.path.dirname(path))}"
     elif isinstance(error, PermissionError):
         why = f"{why}; this is for root, or the user of the server"
     return f"no daemon answers at {path}: {why}"

@@ -29,6 +29,7 @@ import click
 from mta.auth.verifier import make_scram_verifier
 from mta.cli.demo import USERS_HEAD
 from mta.cli.founding import Access, Founder
+from mta.service.check.server import started_as
 from mta.service.published import Address, domain_snippet, host_snippet
 from mta.settings.dkim import DIRECTORY, DkimKey, read_keys
 from mta.settings.domains import domain_directories, read_toml
@@ -236,12 +237,9 @@ def first_user(users: Path) -> str:
 def next_steps(wanted: Wanted) -> str:
     """What to type next."""
     config = "" if str(wanted.config) == "/etc/mta/mta.toml" else f" --config {wanted.config}"
-    start = f"twistd --nodaemon --pidfile= mta --config {wanted.config}"
+    start = started_as(wanted.run_as, wanted.access.gid, str(wanted.config))
     if wanted.systemd:
         start = "systemctl enable --now mta-mx.socket mta-submission.socket mta-submissions.socket mta.service"
-    elif wanted.run_as:
-        port = "--inh-caps +net_bind_service --ambient-caps +net_bind_service"
-        start = f"setpriv --reuid {wanted.run_as} --regid {wanted.access.gid} --init-groups {port} {start}"
     return f"""\
 Next:
 1. Put the records above into the DNS. To print them again:

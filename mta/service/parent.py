@@ -36,7 +36,7 @@ from mta.service.process import Process
 from mta.service.reactor_log import ReactorLog
 from mta.service.rotation import KeyRotation, rotation_on
 from mta.service.sockets import CannotListen, inherited, open_sockets
-from mta.service.starting import tell_cannot_start
+from mta.service.starting import hold_user, tell_cannot_start
 from mta.service.watch import Watch
 from mta.service.worker import Worker
 from mta.settings.problem import SettingsRefused
@@ -123,6 +123,7 @@ class Parent(service.Service):
 
     async def _start(self) -> None:
         settings = self._at_start
+        hold_user(settings.state, self._path)
         os.umask(0o077)
         os.makedirs(settings.state, mode=0o700, exist_ok=True)
         pools = self._make_pools(self._reactor, settings.auth.pool_threads)

@@ -318,3 +318,15 @@ def test_root_asks_about_the_owner_of_the_state(tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65534)
     server = server_of(str(tmp_path))
     assert (server.uid, server.name, 65534 in server.groups) == (65534, "nobody", True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files away")
+def test_what_root_left_in_the_state_directory_is_found(tmp_path: Path) -> None:
+    """A start by root makes directories that the server cannot use; each is named, with what gives it back."""
+    site = Site(tmp_path)
+    os.chown(tmp_path / "state", 12345, 12345)
+    for name, owner in (("spool", 0), ("history", 12345)):
+        (tmp_path / "state" / name).mkdir(mode=0o700)
+        os.chown(tmp_path / "state" / name, owner, owner)
+    found = {finding.mend for finding in site.look(STRANGER) if "cannot use" in finding.what}
+    assert found == {f"chown -R 12345 {tmp_path}/state/spool"}

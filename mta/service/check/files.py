@@ -101,12 +101,31 @@ def _place(key: str, path: str, server: Server, stat: Stat, private: bool) -> It
     if not server.may(status, READ | WRITE | ENTER):
         mend = command("chown", server.name, path)
         yield error(FILES, f"the server, which runs as {server.name}, cannot write in {path}", f"`{key}`", key, mend)
+    elif private:
+        yield from _inside(path, server, stat)
     if private and status.st_mode & 0o077:
         why = "it holds the queue and the control socket"
         mend = command("chmod", "0700", path)
         yield warning(FILES, f"others than the server can look into {path}", why, path, mend)
     elif status.st_mode & _EVERYBODY_WRITES:
         yield error(FILES, f"everybody can write in {path}", "mail is there", path, command("chmod", "o-w", path))
+
+
+def _inside(state: str, server: Server, stat: Stat) -> Iterator[Finding]:
+    """What a start by somebody else, root above all, left in the state directory."""
+    try:
+        inside = sorted(os.listdir(state))
+    except OSError:  # who asks may not look
+        return
+    for path in (os.path.join(state, name) for name in inside):
+        try:
+            usable = server.may(stat(path), READ | WRITE)
+        except OSError:  # gone since, or a link that leads nowhere
+            continue
+        if not usable:
+            why = "somebody else made it, root perhaps: the next start fails"
+            mend = command("chown", "-R", server.name, path)
+            yield error(FILES, f"the server, which runs as {server.name}, cannot use {path}", why, path, mend)
 
 
 def _barred(path: str, bar: str, server: Server, inside: str = "") -> Finding:

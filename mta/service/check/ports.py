@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from mta.service.check.finding import Finding, error, note, warning
+from mta.service.check.server import start_line
 from mta.service.sockets import wanted
 from mta.settings.sections import Settings
 from mta.settings.values import Endpoint, SystemdSocket
@@ -67,7 +68,7 @@ def check_ports(settings: Settings, running: bool | None, greeting: Greeting, bi
 
 
 def _not_running(settings: Settings) -> Finding:
-    mend = f"systemctl start mta, or twistd --nodaemon --pidfile= mta --config {settings.path}"
+    mend = f"systemctl start mta, or {start_line(settings.path, settings.state)}"
     return error(PORTS, "the server does not run", "nobody answers", f"{settings.state}/control.sock", mend)
 
 

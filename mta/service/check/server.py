@@ -68,3 +68,21 @@ def server_of(state: str, stat: Stat = os.stat) -> Server:
             groups = [status.st_gid]
         return Server(status.st_uid, frozenset(groups))
     return Server(os.geteuid(), frozenset((os.getegid(), *os.getgroups())))
+
+
+def start_line(config: str, state: str, stat: Stat = os.stat) -> str:
+    """The command that starts the server without systemd: for root, as the owner of the state directory."""
+    server = server_of(state, stat)
+    if os.geteuid() != 0 or server.uid == 0:
+        return started_as("", -1, config)
+    try:
+        return started_as(server.name, pwd.getpwuid(server.uid).pw_gid, config)
+    except KeyError:
+        return started_as(server.name, server.uid, config)
+
+
+def started_as(user: str, gid: int, config: str) -> str:
+    """The command that starts the server as `user`, with ports below 1024; "" is whoever types it."""
+    twistd = f"twistd --nodaemon --pidfile= mta --config {config}"
+    ports = "--inh-caps +net_bind_service --ambient-caps +net_bind_service"
+    return f"setpriv --reuid {user} --regid {gid} --init-groups {ports} {twistd}" if user else twistd
