@@ -165,7 +165,7 @@ def bounded(name: str, run: Callable[[], list[Finding]], patience: float = 0.0) 
 
 def _runs(settings: Settings) -> bool | None:
     """Whether our daemon answers; None where we may not ask."""
-    from mta.service.control import CommandRefused, ask, socket_path
+    from mta.service.asking import CommandRefused, ask, socket_path
 
     try:
         ask(socket_path(settings.state), "ping")

@@ -59,7 +59,7 @@ def state_directory(config: str) -> str:
 
 def ask_daemon(config: Path, command: str, **arguments: object) -> dict[str, Any]:
     """Ask the daemon of a configuration; what goes wrong is told in one line, and ends the command."""
-    from mta.service.control import CommandRefused, ask, socket_path
+    from mta.service.asking import CommandRefused, ask, socket_path
     from mta.settings.problem import SettingsRefused
 
     try:
@@ -95,7 +95,7 @@ class Effect:
 
 def take_effect(config: Path) -> Effect:
     """Have a daemon that runs use what was just written. A refusal ends the command."""
-    from mta.service.control import CommandRefused, ask, socket_path
+    from mta.service.asking import CommandRefused, ask, socket_path
     from mta.settings.problem import SettingsRefused
 
     try:

@@ -156,7 +156,7 @@ def _queued(config: Path, queue_id: str, as_json: bool) -> None:
 def _ahead(config: Path, queue_id: str) -> tuple[dict[str, Any] | None, Exception | None]:
     """What lies ahead, or why that is not known."""
     from mta.cli.daemon import state_directory
-    from mta.service.control import CommandRefused, ask, socket_path
+    from mta.service.asking import CommandRefused, ask, socket_path
 
     try:
         answer = ask(socket_path(state_directory(str(config.absolute()))), "explain", queue_id=queue_id)

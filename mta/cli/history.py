@@ -14,7 +14,7 @@ import click
 from mta.cli.daemon import EX_CONFIG, EX_NOINPUT, EX_NOPERM, fail, state_directory
 from mta.observe.event import Event
 from mta.observe.search import Archive, Wanted
-from mta.service.control import CommandRefused, ask, socket_path
+from mta.service.asking import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 
 LOOK_EVERY = 0.5

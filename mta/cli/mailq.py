@@ -21,7 +21,7 @@ from mta.observe.log import harmless
 from mta.sendmail.exits import EX_NOPERM, EX_OK
 from mta.sendmail.options import Options
 from mta.sendmail.place import CONFIG
-from mta.service.control import CommandRefused, ask, socket_path
+from mta.service.asking import CommandRefused, ask, socket_path
 from mta.service.operator.queue import end_of, joined
 from mta.settings.alias_file import AliasLine, alias_lines
 from mta.settings.problem import SettingsRefused

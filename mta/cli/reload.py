@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mta.cli.daemon import CONFIG, EX_CONFIG, EX_UNAVAILABLE, examples, fail, state_directory, unanswered
-from mta.service.control import CommandRefused, ask, socket_path
+from mta.service.asking import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 
 

@@ -51,7 +51,7 @@ from mta.cli.daemon import (
 from mta.cli.queue_desk import as_owner
 from mta.cli.queue_text import amount, when
 from mta.observe.telling import duration
-from mta.service.control import CommandRefused, ask, socket_path
+from mta.service.asking import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 
 _SOURCE = "mta restore"

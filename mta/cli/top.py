@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from mta.cli.daemon import CONFIG, ask_daemon, examples, state_directory
-from mta.service.control import CommandRefused, ask, socket_path
+from mta.service.asking import CommandRefused, ask, socket_path
 
 HEIGHT, WIDTH = 24, 80
 """What ``--once`` draws for, where standard output is no terminal."""

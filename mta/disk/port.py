@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet import defer
+if TYPE_CHECKING:
+    from twisted.internet import defer
 
 
 class RunInThread(Protocol):

@@ -35,13 +35,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from typing import TYPE_CHECKING
 
 from mta.mail.reason import Reason
 from mta.observe.event import Event, Kind, Level, Value
 from mta.observe.journal import Journal
 from mta.observe.log import bounded, cut
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 BATCH = 256
 """Events of one transaction; as many can wait."""

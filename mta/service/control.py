@@ -3,13 +3,13 @@
 One request is a line of JSON, ``{"command": "reload"}``; its answer another, ``{"ok": true, …}`` or ``{"ok": false,
 "error": "…"}``. Who may open the socket may do everything with the queue; the directory and mode decide that. A command
 finds in the request, as ``operator``, the name of the user at the other end, as the kernel knows it (SO_PEERCRED).
+
+The operator's end is `mta.service.asking`, which needs no Twisted.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -20,44 +20,19 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from mta.observe.journal import Journal
+from mta.service.asking import CommandRefused as CommandRefused
+from mta.service.asking import ask as ask
+from mta.service.asking import socket_path as socket_path
+from mta.service.asking import user_name as user_name
 
 Command = Callable[[Mapping[str, Any]], dict[str, Any] | defer.Deferred[dict[str, Any]]]
 """Carries out a request, now or later; its result goes into the answer. Raises CommandRefused."""
 
 _REQUEST_MAXIMUM = 8 * 1024 * 1024
 """Octets of a request: the content that `mta explain` is to judge stands in it, in base64."""
-_CLIENT_TIMEOUT = 60.0
-"""Seconds that a command waits for its answer."""
 
 _CREDENTIALS = struct.Struct("3i")
 """``struct ucred``: process, user, group (unix(7))."""
-
-_PATH_MAXIMUM = 107
-"""Octets of a socket's path (unix(7): 108 with the NUL)."""
-
-
-def socket_path(state: str) -> str:
-    """The path of the control socket of a daemon with this state directory. Raises ValueError where it is too long."""
-    path = f"{state}/control.sock"
-    octets = len(os.fsencode(path))
-    if octets > _PATH_MAXIMUM:
-        raise ValueError(
-            f"the path of the control socket, {path}, has {octets} octets, and {_PATH_MAXIMUM} is the most that the "
-            "kernel takes (unix(7)): give `state` a shorter path"
-        )
-    return path
-
-
-def user_name(uid: int) -> str:
-    """The name of a user of the system, or the number of one that has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-class CommandRefused(Exception):
-    """The daemon says no; the text is for the operator."""
 
 
 def carry_out(
@@ -125,19 +100,3 @@ class ControlFactory(protocol.ServerFactory):
     def buildProtocol(self, addr: object) -> ControlProtocol:
         """Take an operator."""
         return ControlProtocol(self._commands, self._journal)
-
-
-def ask(path: str, command: str, **arguments: object) -> dict[str, Any]:
-    """Send one command from outside the daemon and wait for the answer.
-
-    Raises OSError where nobody listens, CommandRefused where the daemon says no.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_CLIENT_TIMEOUT)
-        connection.connect(path)
-        connection.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
-        with connection.makefile("rb") as answers:
-            answer: dict[str, Any] = json.loads(answers.readline() or b'{"ok": false, "error": "no answer"}')
-    if not answer.pop("ok"):
-        raise CommandRefused(answer.get("error", "no reason given"))
-    return answer

@@ -227,3 +227,12 @@ def test_the_demonstration_says_what_a_shell_can_be_told(tmp_path: Path, monkeyp
     assert "bin/mta trace --config demo/etc/mta.toml" in lines
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert "mta trace --config demo/etc/mta.toml" in mta("init", "--demo", "demo").output.splitlines()[-3].strip()
+
+
+def test_what_only_looks_waits_for_no_import_of_twisted() -> None:
+    """Commands that read files, or ask the daemon, start without it: it takes longer to import than they take."""
+    commands = ("alias", "domain", "log", "reload", "send", "top", "trace", "user")
+    imports = "; ".join(f"import {COMMANDS[name].place.partition(':')[0]}" for name in commands)
+    code = f"import sys; {imports}; print('twisted' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"

@@ -112,7 +112,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     site = Site(tmp_path)
     module = import_module("mta.cli.dkim")
     monkeypatch.setattr(module, "resolvers", lambda settings: site.resolvers)
-    monkeypatch.setattr("mta.service.control.ask", site.ask)
+    monkeypatch.setattr("mta.service.asking.ask", site.ask)
     return site
 
 

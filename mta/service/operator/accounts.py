@@ -25,7 +25,7 @@ from mta.disk.port import RunInThread
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
-from mta.service.control import CommandRefused
+from mta.service.asking import CommandRefused
 from mta.settings.directory import Directory, disabled_text
 from mta.spool.port import Change, QueuedMessage, QueuedRecipient, Retry, State
 from mta.spool.search import Wanted, find

@@ -23,7 +23,7 @@ from mta.message.header import find_head
 from mta.receive.commit import Accepted
 from mta.relay.pace import Load
 from mta.service.ahead import Ahead, Place, in_maildir, schedule
-from mta.service.control import CommandRefused
+from mta.service.asking import CommandRefused
 from mta.service.located import Lines, locate_all
 from mta.service.rehearsal import Letter, Record, Rehearsals
 from mta.settings.sections import Settings

@@ -33,7 +33,7 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet import defer
 
 from mta.disk.port import RunInThread
-from mta.service.control import CommandRefused
+from mta.service.asking import CommandRefused
 from mta.spool.port import QueuedMessage, QueuedRecipient, State
 from mta.spool.search import Found, Wanted, count, find
 from mta.spool.summary import Summary, summarise

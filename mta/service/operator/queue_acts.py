@@ -35,7 +35,7 @@ from mta.disk.port import RunInThread
 from mta.mail.reason import Reason
 from mta.observe.event import Kind, Level
 from mta.observe.journal import Journal
-from mta.service.control import CommandRefused
+from mta.service.asking import CommandRefused
 from mta.service.operator.queue import Sighted, search, text_of
 from mta.spool.port import Change, Ended, QueuedMessage, QueuedRecipient, Retry, SpoolSuspect, State
 from mta.spool.search import Found
