@@ -212,7 +212,8 @@ def test_the_history_is_read_while_nobody_runs(start_daemon: StartDaemon) -> Non
     assert nothing.stderr == f"mta: nothing in the history mentions {'0' * 18}\n"
     refused = run(daemon, "send", "--from", "a@b.test", "--to", "bob@example.test")
     assert refused.returncode == 69
-    assert refused.stderr == f"mta: mx at 127.0.0.1:{daemon.mx_port}: Connection refused; does the server run? mta check\n"
+    why = "Connection refused; does the server run? mta check"
+    assert refused.stderr == f"mta: mx at 127.0.0.1:{daemon.mx_port}: {why}\n"
 
 
 def test_a_wrong_password_is_told(server: Daemon) -> None:
