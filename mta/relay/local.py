@@ -3,8 +3,8 @@
 A cause on our side (a full disk, a permission, a suspect volume) defers with `local` set: it is never a bounce. A
 mailbox that is no longer there fails (5.1.1), one that already had this message fails as a loop (5.4.6).
 
-Small messages go to all their mailboxes at once, so that their copies share a sync. Large ones are copied from file to
-file, a few copies at a time for all messages together: each keeps a thread and the disk busy.
+A message goes to all its mailboxes at once, so that small copies share a sync. Large ones are copied from file to file,
+as many at a time as `mta.maildir.store` allows for all mail together.
 """
 
 from __future__ import annotations
@@ -22,11 +22,6 @@ from mta.settings.directory import Account, Directory
 from mta.smtp import status
 from mta.spool.port import Content, QueuedMessage, QueuedRecipient, head_of
 
-LARGE = 1 << 20
-"""Octets of content beyond which only so many copies as `COPIES` are made at once."""
-COPIES = 2
-"""Large copies at once: half the threads for large contents, so that mail that comes does not wait behind them."""
-
 
 class LocalDelivery:
     """The delivery port for the destination `LOCAL`; `directory` is asked at each delivery, so reloads count."""
@@ -34,15 +29,13 @@ class LocalDelivery:
     def __init__(self, store: MaildirStore, directory: Callable[[], Directory]) -> None:
         self._store = store
         self._directory = directory
-        self._large = defer.DeferredSemaphore(COPIES)
 
     async def deliver(
         self, message: QueuedMessage, content: Content, recipients: Sequence[QueuedRecipient]
     ) -> dict[int, Outcome]:
         """Put one copy into the Maildir of each recipient."""
         ready = deliverable(content) if isinstance(content, bytes) else deliverable_pieces(head_of(content), content)
-        one = self._in_turn if len(content) > LARGE else self._one
-        waiting = [defer.ensureDeferred(one(message, ready, recipient)) for recipient in recipients]
+        waiting = [defer.ensureDeferred(self._one(message, ready, recipient)) for recipient in recipients]
         outcomes = await defer.gatherResults(waiting)
         return {recipient.number: outcome for recipient, outcome in zip(recipients, outcomes, strict=True)}
 
@@ -55,10 +48,6 @@ class LocalDelivery:
         if str(mailbox).lower() in been_in:
             return Failed(Reason(f"{mailbox} has had this message before", "Delivered-To"), status.LOOP)
         return account
-
-    async def _in_turn(self, message: QueuedMessage, ready: Deliverable, recipient: QueuedRecipient) -> Outcome:
-        async with self._large:
-            return await self._one(message, ready, recipient)
 
     async def _one(self, message: QueuedMessage, ready: Deliverable, recipient: QueuedRecipient) -> Outcome:
         account = self.account(ready.been_in, recipient)

@@ -517,6 +517,20 @@ def test_a_maildir_that_went_away_is_made_again_for_a_large_message() -> None:
     assert f"{A}/cur" in world.disk.done("make_directories")
 
 
+def test_of_large_messages_few_are_written_at_a_time() -> None:
+    """However many come for however many Maildirs; one that fails makes room for the next."""
+    world, threads = held()
+    world.fail[("write_new", 2)] = fault(errno.ENOSPC)
+    done = [world.deliver(n, (A, B, C)[n % 3], content=bytes(300_000)) for n in range(8)]
+    most = 0
+    while threads.waiting:
+        most = max(most, sum(call.__name__ == "_write" for _, call, _ in threads.waiting))
+        threads.run()
+    assert most == StoreLimits().copies
+    assert failure(done.pop(1)).errno == errno.ENOSPC
+    assert all(result(one) for one in done)
+
+
 def test_contents_that_are_synced_are_not_synced_again() -> None:
     """Of large messages only the names are left to sync, and where nothing is left a turn syncs nothing."""
     world, threads = held()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import email.utils
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.mail.envelope import Recipient
-from mta.message.delivery import PIECE, deliverable
-from mta.message.header import delivered_before, fields, received_count
+from mta.message.delivery import PIECE, deliverable, deliverable_pieces
+from mta.message.header import delivered_before, fields, find_head, received_count
 from mta.message.trace import date_time, delivered_to, received, return_path
 from mta.smtp.address import Mailbox
 
@@ -151,6 +153,34 @@ def test_a_large_message_is_in_pieces(foreign: bytes) -> None:
     assert b"".join(ready.pieces) == b"Delivered-To: Carol@example.org\r\n" + body
     assert ready.been_in == {"carol@example.org"}
     assert ready.for_mailbox(None, Recipient(BOB))[1:] == ready.pieces
+
+
+@given(st.lists(st.integers(0, 60), max_size=6), st.sampled_from([b"", b"Return-Path: <evil@x>\r\n"]))
+def test_pieces_may_be_cut_anywhere(cuts: list[int], foreign: bytes) -> None:
+    """In the midst of the head, between CR and LF, or twice at one place: each copy is the message with its trace."""
+    head, rest = b"A: b\r\n" + foreign, b"\r\nbody\r\n"
+    content = head + rest
+    edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    ready = deliverable_pieces(
+        find_head(content), [content[start:end] for start, end in itertools.pairwise(edges) if start < end]
+    )
+    for original in (None, Mailbox("bob+list", "example.org")):
+        recipient = Recipient(BOB, original)
+        assert b"".join(ready.for_mailbox(None, recipient)) == b"".join(
+            deliverable(content).for_mailbox(None, recipient)
+        )
+
+
+def test_nothing_is_given_before_the_first_piece_is_there() -> None:
+    """Content that cannot be read gives no octet of a copy, not even its trace."""
+
+    def unreadable() -> Iterator[bytes]:
+        raise OSError("unreadable")
+        yield b""
+
+    copy = iter(deliverable_pieces(find_head(b"A: b\r\n"), unreadable()).for_mailbox(None, Recipient(BOB)))
+    with pytest.raises(OSError, match="unreadable"):
+        next(copy)
 
 
 def test_a_small_message_is_not_copied() -> None:

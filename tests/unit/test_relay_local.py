@@ -13,7 +13,7 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.outcome import Deferred, Delivered, Failed, Outcome
 from mta.mail.reason import Reason
 from mta.maildir.store import MaildirStore, Ownership
-from mta.relay.local import COPIES, LARGE, LocalDelivery
+from mta.relay.local import LocalDelivery
 from mta.settings.expansion import LOCAL
 from mta.smtp import status
 from mta.smtp.address import Mailbox
@@ -25,6 +25,7 @@ from tests.doubles.threads import HeldThreads
 BOB = Mailbox("bob", "example.test")
 CONTENT = b"Received: from x\r\nReturn-Path: <forged@example.net>\r\nSubject: hello\r\n\r\nbody\r\n"
 ID = "1m82h1n5t000a6zaew"
+LARGE = 1 << 20
 
 
 @pytest.fixture
@@ -121,37 +122,6 @@ def test_what_was_just_committed_is_not_looked_for(post: Post) -> None:
     post.disk.fail = {"list": OSError(errno.EIO, "injected")}
     [outcome] = deliver(post, to(BOB)).values()
     assert isinstance(outcome, Delivered)
-
-
-def test_of_large_messages_few_copies_are_made_at_a_time(post: Post) -> None:
-    """They are made on threads, so many as there may be, however many recipients and messages there are."""
-    threads = HeldThreads()
-    store = MaildirStore(
-        post.disk, Ownership(post.simulated.uid), run_in_thread=threads, clock=post.clock, journal=post.journal
-    )
-    local = LocalDelivery(store, lambda: post.reception.settings.directory)
-    content = CONTENT + b"12345678\r\n" * (LARGE // 10)
-    both = to(BOB, 0), to(Mailbox("alice", "example.test"), 1)
-    waiting = [start(local, *both, content=content, queue_id=queue_id) for queue_id in (ID, ID.replace("1", "2"))]
-    most = 0
-    while threads.waiting:
-        most = max(most, len(threads.waiting))
-        threads.run()
-    assert most == COPIES
-    for each in waiting:
-        assert [type(outcome) for outcome in result(each).values()] == [Delivered, Delivered]
-    for user in ("alice", "bob"):
-        assert [copy.count(b"12345678\n") for copy in post.maildir(user)] == [LARGE // 10] * 2
-
-
-def test_a_large_message_that_fails_makes_room(post: Post) -> None:
-    """The next large message has its turn whatever became of the one before."""
-    content = CONTENT + b"12345678\r\n" * (LARGE // 10)
-    local = LocalDelivery(post.store, lambda: post.reception.settings.directory)
-    post.disk.fail = {"write_new": OSError(errno.ENOSPC, "injected")}
-    assert isinstance(result(start(local, to(BOB), content=content))[0], Deferred)
-    post.disk.fail = {}
-    assert isinstance(result(start(local, to(BOB), content=content))[0], Delivered)
 
 
 def test_small_messages_share_a_sync(post: Post) -> None:
