@@ -88,7 +88,7 @@ def read_manifest(octets: bytes) -> Manifest:
             raise NoBackup(f"it has format {table['format']}, this program knows format {FORMAT}")
         members = {key: [Member(**each) for each in table[key]] for key in ("files", "directories")}
         manifest = Manifest(**{**table, **members})
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise NoBackup(f"its {MANIFEST} cannot be read: {error}") from error
     directories = [member.path for member in manifest.directories if member.path != "etc"]
     for path in [*(member.path for member in manifest.files), *directories, *manifest.links]:

@@ -151,7 +151,7 @@ def _event(row: Row) -> Event | None:
     number, kind, level, session, queue_id, reason, source, fields = row
     why = None if reason is None else Reason(reason, source or "")
     try:
-        read = json.loads(fields)
+        read = dict(json.loads(fields))
         return Event(number / 1e6, _KINDS[kind], Level(level), session, queue_id, why, read)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -229,6 +229,10 @@ def test_what_is_no_backup_is_said_to_be_none(server: Server) -> None:
         (server.dest / "manifest.json").write_text(json.dumps({**manifest, key: value}))
         assert server.restore().exit_code == 65
         (server.dest / "manifest.json").write_text(json.dumps(manifest))
+    for octets in (b"[" * 99_999, b"[]", b"\xff", b'{"format": 1, "files": [{"path": 5}]}'):
+        (server.dest / "manifest.json").write_bytes(octets)
+        done = server.restore()
+        assert (done.exit_code, "manifest.json cannot be read" in done.output) == (65, True)
 
 
 def test_a_queue_with_mail_is_never_touched(server: Server) -> None:
