@@ -58,6 +58,10 @@ class Text:
             )
         click.echo()
         text, mood = _OUTCOMES[explained["outcome"]]
+        left_out = [step["command"] for step in explained["steps"] if step["stage"] == "rcpt" and _negative(step)]
+        if explained["outcome"] == "accepted" and left_out:
+            names = ", ".join(command.partition("<")[2].rpartition(">")[0] for command in left_out)
+            text, mood = f"The message would be accepted, but not for {names}: see RCPT above.", Mood.SLOW
         decided = _decided(explained)
         if decided is not None:
             text = f"{text} {decided['rule']} decides that: {decided['reason']}{_where(decided)}"
@@ -177,6 +181,10 @@ class Text:
         self._page.line("  ", f"the sender is told after {duration(schedule['warn_after'])} (queue.warn_after)")
         end = f"after {duration(schedule['lifetime'])}" if expires is None else f"on {self._page.date(expires)}"
         self._page.line("  ", f"returned to the sender {end} (queue.lifetime)")
+
+
+def _negative(step: Mapping[str, Any]) -> bool:
+    return str(step["reply"])[:1] in ("4", "5")
 
 
 def _story(queue_id: str, events: Sequence[Event]) -> Story:

@@ -105,8 +105,11 @@ def log(
     )
     began = time.time()
     past.flush()
-    for event in past.in_order(wanted, lines if lines is not None else (None if since else 50)):
+    found = past.in_order(wanted, lines if lines is not None else (None if since else 50))
+    for event in found:
         show(event)
+    if not found and not follow and lines != 0:
+        click.echo("Nothing in the history fits.", err=True)
     if follow:
         try:
             for event in past.follow(began, lambda: False):

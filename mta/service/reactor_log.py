@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
@@ -26,7 +27,7 @@ class ReactorLog:
     def __call__(self, event: LogEvent) -> None:
         """Note a failure; what fails in noting it is not noted again."""
         failure = event.get("log_failure")
-        if failure is None or self._noting:
+        if failure is None or self._noting or failure.check(ReactorNotRunning):  # told to stop twice: ^C, ^C
             return
         if self.journal is None:
             os.write(2, failure.getTraceback().encode(errors="backslashreplace"))

@@ -136,3 +136,11 @@ def write_page() -> None:
 
 if __name__ == "__main__":
     write_page()
+
+
+def test_who_would_be_left_out_is_said(world: World) -> None:
+    """A message that some recipients are refused is not simply accepted."""
+    told = run(world, "mta explain --login alice@example.org --to bob@example.org --to nobody@example.org")
+    assert "The message would be accepted, but not for nobody@example.org: see RCPT above." in told
+    told = run(world, "mta explain --login alice@example.org --to bob@example.org")
+    assert "but not for" not in told

@@ -268,6 +268,8 @@ def test_the_log_shows_what_was_asked_for(server: Server) -> None:
     assert lines[1].endswith("alone: in the Maildir of bob@x [users:3]")
     assert len(run(server, log_command, "--level", "debug").output.splitlines()) == 4
     assert len(run(server, log_command, "-n", "1").output.splitlines()) == 1
+    nothing = run(server, log_command, "--queue-id", "0" * 18)
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "Nothing in the history fits.\n")
     assert len(run(server, log_command, "--kind", "recipient.*", "--kind", "session.closed").output.splitlines()) == 2
     (event,) = run(server, log_command, "--queue-id", queue_id, "--json").output.splitlines()
     assert json.loads(event)["kind"] == "message.accepted"

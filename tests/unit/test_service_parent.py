@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -110,3 +110,11 @@ def test_a_failure_before_there_is_a_journal_is_not_lost(capfd: pytest.CaptureFi
     logger.failure("late", Failure(ZeroDivisionError("ours")))
     assert journal.kinds() == [Kind.FAULT]
     assert capfd.readouterr().err == ""
+
+
+def test_whoever_is_impatient_causes_no_fault() -> None:
+    """A second signal to stop finds a reactor that stops already: that is no bug of ours."""
+    observer = ReactorLog()
+    observer.journal = journal = RecordingJournal()
+    Logger(observer=observer).failure("stop", Failure(ReactorNotRunning()))
+    assert journal.kinds() == []
