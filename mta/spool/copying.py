@@ -49,13 +49,22 @@ class Copied:
 
 
 def link_or_copy(old: str, new: str) -> None:
-    """Give a file that does not change a second name, or copy it where that cannot be. Raises FileNotFoundError."""
+    """Give a file that does not change a second name, or copy it where that cannot be. Raises FileNotFoundError.
+
+    Who copies may be root: neither the file nor its directory is a link that leads elsewhere.
+    """
+    directory = os.open(os.path.dirname(old), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    name = os.path.basename(old)
     try:
-        os.link(old, new, follow_symlinks=False)
+        os.link(name, new, src_dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         raise
     except OSError:
-        shutil.copyfile(old, new, follow_symlinks=False)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=directory)
+        with open(descriptor, "rb") as source, open(new, "xb") as target:
+            shutil.copyfileobj(source, target)
+    finally:
+        os.close(directory)
 
 
 def copy_shard(path: str, target: str, progress: Progress, link: LinkFile = link_or_copy) -> Copied:

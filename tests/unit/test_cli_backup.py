@@ -338,3 +338,17 @@ def test_whoever_may_not_look_is_not_told_that_nothing_is_there(
     done = server.backup()
     assert done.exit_code == 77
     assert "Permission denied: this is for root, or the user of the server" in done.output
+
+
+def test_a_backup_takes_nothing_from_elsewhere(server: Server) -> None:
+    """A link in the place of the content of a shard, or of one file, ends it: what it leads to is not copied."""
+    content = server.root / "old/var/spool/0/content"
+    content.rename(server.root / "elsewhere")
+    content.symlink_to(server.root / "elsewhere")
+    assert server.backup().exit_code == 73
+    shutil.rmtree(server.dest)
+    content.unlink()
+    (server.root / "elsewhere").rename(content)
+    (content / server.large).rename(server.root / "secret")
+    (content / server.large).symlink_to(server.root / "secret")
+    assert server.backup().exit_code == 73
