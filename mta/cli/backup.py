@@ -11,6 +11,7 @@ up; 73 it cannot be written; 77 not allowed; 78 the configuration cannot be used
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -241,7 +242,8 @@ def _tell(manifest: Manifest, config: Path, state: str, dest: Path) -> None:
     outside = {path: to for path, to in manifest.links.items() if not _inside(path, to)}
     for path, to in outside.items():
         click.echo(f"Not in it: {to}, where {path} leads.")
-    click.echo(f"Not in it: mailboxes. It holds private keys and mail: keep it from others. mta restore {dest}")
+    back = f"mta restore {shlex.quote(str(dest))}"
+    click.echo(f"Not in it: mailboxes. It holds private keys and mail: keep it from others. {back}")
 
 
 def _inside(path: str, to: str) -> bool:

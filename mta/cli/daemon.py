@@ -7,6 +7,7 @@ before it is needed.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,12 @@ EX_TEMPFAIL = 75
 EX_NOPERM = 77
 EX_CONFIG = 78
 
+DEFAULT_CONFIG = "/etc/mta/mta.toml"
+
 CONFIG = click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False, readable=False),  # who cannot read it is told why further below
-    default="/etc/mta/mta.toml",
+    default=DEFAULT_CONFIG,
     show_default=True,
     help="The configuration that the daemon was started with.",
 )
@@ -38,6 +41,11 @@ CONFIG = click.option(
 def examples(*lines: str) -> str:
     """The end of a command's help: command lines, each on a line of its own, which nothing folds."""
     return "\b\n" + "\n".join([f"Example{'' if len(lines) == 1 else 's'}:", *(f"  {line}" for line in lines)])
+
+
+def also(config: Path) -> str:
+    """What a command line that is printed needs, so that it can be typed: the configuration, where it is another."""
+    return "" if str(config) == DEFAULT_CONFIG else f" --config {shlex.quote(str(config))}"
 
 
 def state_directory(config: str) -> str:

@@ -11,7 +11,7 @@ import click
 
 from mta.cli.alias_change import leading_into
 from mta.cli.change import ALIASES, USERS, changing, directories, read_settings
-from mta.cli.daemon import EX_DATAERR, fail, take_effect
+from mta.cli.daemon import EX_DATAERR, also, fail, take_effect
 from mta.cli.password import choose
 from mta.cli.place import Place, domain_of, place_of
 from mta.cli.user_change import name_fits, put_user, shown
@@ -64,7 +64,7 @@ def add(config: Path, domain: str, postmaster: str | None, file: TextIO | None, 
     click.echo(take_effect(config).text)
     click.echo("What comes next: keys and the records to publish, users, and a look at what is missing:")
     for command in (f"dkim keygen {name}", f"init --records --domain {name}", f"user add NAME@{name}", "check"):
-        click.echo(f"  mta {command}")
+        click.echo(f"  mta {command}{also(config)}")
 
 
 def _first_user(postmaster: str, domain: str) -> Place | None:
@@ -101,5 +101,6 @@ def remove(config: Path, domain: str, force: bool) -> None:
     if mail.is_dir():
         click.echo(f"The mail of its users stays in {mail}: remove that by hand when nobody needs it.")
     click.echo(f"Its users, aliases and keys are in {aside}")
-    click.echo(f"To put it back: mv {shlex.quote(aside)} {shlex.quote(change.domains[name])} && mta reload")
+    back = f"mv {shlex.quote(aside)} {shlex.quote(change.domains[name])} && mta reload{also(config)}"
+    click.echo(f"To put it back: {back}")
     click.echo(take_effect(config).text)

@@ -44,6 +44,7 @@ from mta.cli.daemon import (
     EX_DATAERR,
     EX_NOPERM,
     EX_TEMPFAIL,
+    also,
     examples,
     fail,
     state_directory,
@@ -279,7 +280,7 @@ def words(manifest: Manifest) -> str:
 def _tell(
     manifest: Manifest, config: Path, state: str, held: int, before: int, restored_etc: bool, history: bool
 ) -> None:
-    option = "" if str(config) == "/etc/mta/mta.toml" else f" --config {shlex.quote(str(config))}"
+    option = also(config)
     click.echo(
         f"Restored into {state}: {amount(manifest.messages, 'message')} for "
         f"{amount(manifest.recipients, 'recipient')}, "

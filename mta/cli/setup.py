@@ -27,6 +27,7 @@ from pathlib import Path
 import click
 
 from mta.auth.verifier import make_scram_verifier
+from mta.cli.daemon import also
 from mta.cli.demo import USERS_HEAD
 from mta.cli.founding import Access, Founder
 from mta.service.check.server import started_as
@@ -236,7 +237,7 @@ def first_user(users: Path) -> str:
 
 def next_steps(wanted: Wanted) -> str:
     """What to type next."""
-    config = "" if str(wanted.config) == "/etc/mta/mta.toml" else f" --config {wanted.config}"
+    config = also(wanted.config)
     start = started_as(wanted.run_as, wanted.access.gid, str(wanted.config))
     if wanted.systemd:
         start = "systemctl enable --now mta-mx.socket mta-submission.socket mta-submissions.socket mta.service"

@@ -13,7 +13,7 @@ import click
 from mta.auth.verifier import make_scram_verifier
 from mta.cli.alias_change import leading_to, remove_leading
 from mta.cli.change import ALIASES, USERS, Change, changing, directories, read_settings
-from mta.cli.daemon import EX_DATAERR, ask_daemon, fail, take_effect
+from mta.cli.daemon import EX_DATAERR, also, ask_daemon, fail, take_effect
 from mta.cli.password import choose, make
 from mta.cli.place import Place, counted, line_of, place_of
 from mta.settings.alias_file import alias_lines
@@ -128,8 +128,8 @@ def disable(config: Path, user: str, reason: str) -> None:
         held = f"{counted(done['messages'], 'message')} to {counted(done['recipients'], 'recipient')}"
         click.echo(f"Ended: {counted(done['sessions'], 'session')}. Held in the queue: {held}.")
         if done["messages"]:
-            click.echo(f"To look at these: mta queue list --login {place}")
-    click.echo(f"To undo this: mta user enable {place}")
+            click.echo(f"To look at these: mta queue list{also(config)} --login {place}")
+    click.echo(f"To undo this: mta user enable{also(config)} {place}")
 
 
 def enable(config: Path, user: str) -> None:

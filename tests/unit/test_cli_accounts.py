@@ -367,6 +367,7 @@ def test_a_domain_is_added_whole_and_put_aside_whole(site: Site) -> None:
     assert f"{name} is a domain of ours now" in output
     assert name in site.load().directory.domains
     assert "Mail for its postmaster goes to postmaster@example.org." in output
+    assert f"  mta dkim keygen {name} --config {site.config}\n" in output, "what is to be typed names the configuration"
     output = site.done("domain", "remove", name)
     assert name not in site.load().directory.domains
     (back,) = re.findall(r"To put it back: mv (\S+) (\S+)", output)
