@@ -370,3 +370,16 @@ def test_what_a_dead_worker_had_stays_with_the_server(daemon: Daemon) -> None:
     orphans = [pid for pid in before["scripts"] if Path(f"/proc/{pid}/stat").exists() and pid not in living["scripts"]]
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), "the scripts of the dead to end")
     assert stat.S_ISSOCK((daemon.directory / "run/submit.sock").stat().st_mode)
+
+
+def test_a_user_cannot_say_what_the_server_found(daemon: Daemon) -> None:
+    """Authentication-Results in our name, and the trace fields of ours, do not survive the submission by a user."""
+    with local(daemon) as connection:
+        connection.sendall(
+            b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\nFrom: bob@example.test\r\n"
+            b"Return-Path: <ceo@bank.test>\r\nSubject: forged-results\r\n"
+            b"Authentication-Results: mx.example.test; dkim=pass header.d=bank.test\r\n\r\nx\r\n.\r\nQUIT\r\n"
+        )
+        connection.makefile("rb").read()
+    stored = arrived(daemon.maildir("bob"), b"forged-results")
+    assert b"bank.test" not in stored
