@@ -29,6 +29,9 @@ from mta.service.starting import CANNOT_START
 from mta.settings.problem import SettingsRefused
 from mta.settings.reader import load
 
+ORPHAN_SECONDS = 1.0
+"""How long transactions under way are waited for where the parent is gone: its next start needs spool and sockets."""
+
 
 class Child:
     """The worker process `number`, of the configuration at `path`."""
@@ -39,6 +42,7 @@ class Child:
         os.umask(0o077)
         self._process = Process(str(number), load(path), reactor, reactor_log)
         self._prepared: Prepared | None = None
+        self._orphan = False
         self._commands: dict[str, Command] = {
             "start": self._start,
             "ping": lambda request: {},
@@ -48,13 +52,13 @@ class Child:
 
     def connect(self) -> None:
         """Listen to the parent."""
-        link = self._link = Link(self._commands, self._process.journal, self._end)
+        link = self._link = Link(self._commands, self._process.journal, self._abandoned)
         self._reactor.adoptStreamConnection(LINK, socket.AF_UNIX, protocol.Factory.forProtocol(lambda: link))
         os.close(LINK)
 
     def stop(self) -> defer.Deferred[None]:
-        """Stop in order."""
-        return self._process.stop()
+        """Stop in order; in a hurry where the parent is gone."""
+        return self._process.stop(*[ORPHAN_SECONDS] * self._orphan)
 
     def _start(self, request: Mapping[str, Any]) -> dict[str, Any]:
         form = request["board"]
@@ -93,6 +97,7 @@ class Child:
             self._process.use(prepared)
         return {}
 
-    def _end(self) -> None:
+    def _abandoned(self) -> None:
+        self._orphan = True
         with contextlib.suppress(ReactorNotRunning):  # a signal may have come first
             self._reactor.stop()
