@@ -38,6 +38,7 @@ from mta.service.check.finding import Finding, Severity, ranked
 from mta.service.check.names import NAMES
 from mta.service.check.server import server_of
 from mta.service.names import name_servers
+from mta.service.rounds import Rounds, Times
 from mta.settings.sections import Settings
 
 FIRST_SECONDS = 300.0
@@ -70,34 +71,16 @@ class Checkup:
         self._run = run
         self._journal = journal
         self._clock = clock
-        self._next: interfaces.IDelayedCall | None = None
-        self._round: defer.Deferred[None] | None = None
+        self._rounds = Rounds("daily check", self._look, Times(FIRST_SECONDS, ROUND_SECONDS), journal, clock)
         self._running: set[str] = set()
 
     def start(self) -> None:
         """Have the first round come soon."""
-        self._next = self._clock.callLater(FIRST_SECONDS, self._begin)
+        self._rounds.start()
 
     def stop(self) -> None:
         """End it; a check that is under way on a thread ends by itself."""
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        if self._round is not None:
-            self._round.cancel()
-
-    def _begin(self) -> None:
-        self._round = defer.Deferred.fromCoroutine(self._look())
-        self._round.addCallbacks(self._ended, self._failed)
-
-    def _ended(self, _: None) -> None:
-        self._round = None
-        self._next = self._clock.callLater(ROUND_SECONDS, self._begin)
-
-    def _failed(self, failure: Failure) -> None:
-        if not isinstance(failure.value, defer.CancelledError):
-            assert failure.value is not None, "a Failure holds an exception"
-            self._journal.fault("daily check", failure.value)
-            self._ended(None)
+        self._rounds.stop()
 
     async def _look(self) -> None:
         settings, begin = self._current(), self._clock.seconds()

@@ -15,7 +15,6 @@ from random import SystemRandom
 from typing import Any
 
 from twisted.internet import defer, interfaces
-from twisted.python.failure import Failure
 
 from mta.disk.port import RunInThread
 from mta.disk.posix import PosixDisk
@@ -28,6 +27,7 @@ from mta.mailauth.keypair import generate_private_key
 from mta.observe.journal import Journal
 from mta.service.control import CommandRefused
 from mta.service.names import name_servers
+from mta.service.rounds import Rounds, Times
 from mta.settings.dkim import DIRECTORY, OsFiles
 from mta.settings.problem import SettingsRefused
 from mta.settings.sections import Settings
@@ -54,34 +54,16 @@ class KeyRotation:
         self._reload = reload
         self._journal = journal
         self._clock = clock
-        self._next: interfaces.IDelayedCall | None = None
-        self._round: defer.Deferred[None] | None = None
+        self._rounds = Rounds("rotation of DKIM keys", self._turns, Times(FIRST_SECONDS, ROUND_SECONDS), journal, clock)
         self._unread = False
 
     def start(self) -> None:
         """Have the first round come soon."""
-        self._next = self._clock.callLater(FIRST_SECONDS, self._begin)
+        self._rounds.start()
 
     def stop(self) -> None:
         """End it. A file that is being changed is whole all the same."""
-        if self._next is not None and self._next.active():
-            self._next.cancel()
-        if self._round is not None:
-            self._round.cancel()
-
-    def _begin(self) -> None:
-        self._round = defer.Deferred.fromCoroutine(self._turns())
-        self._round.addCallbacks(self._ended, self._failed)
-
-    def _ended(self, _: None) -> None:
-        self._round = None
-        self._next = self._clock.callLater(ROUND_SECONDS, self._begin)
-
-    def _failed(self, failure: Failure) -> None:
-        if not isinstance(failure.value, defer.CancelledError):
-            assert failure.value is not None, "a Failure holds an exception"
-            self._journal.fault("rotation of DKIM keys", failure.value)
-            self._ended(None)
+        self._rounds.stop()
 
     async def _turns(self) -> None:
         settings = self._current()
