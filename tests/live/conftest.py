@@ -11,9 +11,16 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.live.peers import package
 from tests.live.peers.daemon import DOMAIN, Daemon
 from tests.live.peers.postfix import Postfix
 from tests.live.peers.process import free_ports
+
+
+@pytest.fixture(scope="session")
+def debian_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our Debian package, built once for all who install it."""
+    return package.build(tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="module")

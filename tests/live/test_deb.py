@@ -17,12 +17,11 @@ INSTALL = "apt-get -q -y install --no-install-recommends"
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory, place: Path, debian_package: Path) -> Iterator[Machine]:
     """A machine with Postfix, and two versions of our package in /root."""
     directory = tmp_path_factory.mktemp("machine")
-    built = package.build(tmp_path_factory.mktemp("deb"))
-    later = package.next_version(built, tmp_path_factory.mktemp("later"))
-    shutil.copy(built, place / "mta.deb")
+    later = package.next_version(debian_package, tmp_path_factory.mktemp("later"))
+    shutil.copy(debian_package, place / "mta.deb")
     shutil.copy(later, place / "later.deb")
     started = Machine(directory, "mail.example.org", place)
     yield started

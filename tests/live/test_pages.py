@@ -17,7 +17,6 @@ import dns.zone
 import pytest
 
 from tests import pages
-from tests.live.peers import package
 from tests.live.peers.machine import Machine
 
 pytestmark = pytest.mark.live
@@ -130,9 +129,9 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def operator(tmp_path_factory: pytest.TempPathFactory, debian_package: Path) -> Iterator[Operator]:
     """One for all pages."""
-    typing = Operator(tmp_path_factory.mktemp("pages"), package.build(tmp_path_factory.mktemp("deb")))
+    typing = Operator(tmp_path_factory.mktemp("pages"), debian_package)
     yield typing
     typing.machine.stop()
 

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.live.peers.machine import Machine
-from tests.live.peers.process import own_program
-from tests.live.peers.systemd import UNITS
 
 pytestmark = pytest.mark.live
 
-PROJECT = UNITS.parent
-MTA, TWISTD = own_program("mta"), own_program("twistd")
 SOCKETS = "mta-mx.socket mta-submission.socket mta-submissions.socket"
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """One on which the service runs, set up as docs/systemd.md says."""
-    made = Machine(tmp_path_factory.mktemp("machine"), "mail.example.org", PROJECT)
+def machine(tmp_path_factory: pytest.TempPathFactory, place: Path, debian_package: Path) -> Iterator[Machine]:
+    """One on which the package is installed and the service runs, set up as docs/systemd.md says."""
+    shutil.copy(debian_package, place / "mta.deb")
+    made = Machine(tmp_path_factory.mktemp("machine"), "mail.example.org", place)
     try:
-        for unit in [*UNITS.glob("*.socket"), *UNITS.glob("*.service")]:
-            text = unit.read_text().replace("/usr/bin/twistd", TWISTD).replace("/usr/bin/mta ", f"{MTA} ")
-            made.write(f"/etc/systemd/system/{unit.name}", text)
-        for kind in ("sysusers", "tmpfiles"):
-            made.write(f"/usr/lib/{kind}.d/mta.conf", (UNITS / f"mta.{kind}.conf").read_text())
-        made.run("systemd-sysusers mta.conf; systemd-tmpfiles --create mta.conf")
+        made.run(f"apt-get -q -y install --no-install-recommends {place}/mta.deb", seconds=120)
         domain = "--hostname mail.example.org --domain example.org --user alice"
-        made.run(f"{MTA} init {domain} --ipv4 203.0.113.25 --systemd >init.txt")
+        made.run(f"mta init {domain} --ipv4 203.0.113.25 --systemd >init.txt")
         made.run('printf \'\\n[maildir]\\ngroup = "mta"\\ndirectory_mode = "2770"\\n\' >>/etc/mta/mta.toml')
         made.run(f"systemctl daemon-reload; systemctl start {SOCKETS} mta.service")
         yield made

@@ -32,16 +32,20 @@ printf '127.0.0.1 localhost\n' >etc/hosts
 printf 'nameserver 127.0.0.1\n' >etc/resolv.conf
 printf '%s\n' "$1" >etc/hostname
 exec systemd-nspawn --quiet --directory="$0/root" --boot --console=pipe --register=no --keep-unit --private-network \
-    --resolv-conf=off --timezone=off --link-journal=no --machine="$3" --hostname="$1" --bind-ro="$2" -- \
+    --resolv-conf=off --timezone=off --link-journal=no --machine="$3" --hostname="$1" --bind-ro="$2" --bind-ro="$4" -- \
     systemd.show_status=no systemd.log_target=null
 """
+_PROJECT = Path(__file__).resolve().parents[3]
 _ENDED = re.compile(rb"\x1e(\d+)\n")
 
 
 class Machine:
-    """One such machine, and a root shell in it that keeps its variables from one command to the next."""
+    """One such machine, and a root shell in it that keeps its variables from one command to the next.
 
-    def __init__(self, directory: Path, host_name: str, project: Path) -> None:
+    It sees the directory `shared`, and the project, wherever these lie: /tmp in it is its own.
+    """
+
+    def __init__(self, directory: Path, host_name: str, shared: Path) -> None:
         needs_root("a machine in a container")
         place = Path(tempfile.mkdtemp(prefix="mta-machine-"))
         self.place = place
@@ -49,7 +53,7 @@ class Machine:
         program("systemd-nspawn")
         self.shell: subprocess.Popen[bytes] | None = None
         name = "mta-" + place.name.rpartition("-")[2].replace("_", "0")  # systemd-nspawn keeps files by it
-        argv = [*script, host_name, str(project), name]
+        argv = [*script, host_name, str(shared), name, str(_PROJECT)]
         self.process = Process(argv, directory / "machine.log", start_new_session=True)
         try:
             self._enter()
