@@ -19,7 +19,7 @@ How events are found again stands in `mta.observe.search`.
 A segment of another `VERSION` is not read, and goes with age, and so does what a worker left that is no more. While the
 clock stands before the last event, times stand still here.
 
-Events gather in memory and are written on the reactor's thread, `BATCH` at a time or after `INTERVAL` seconds (some 3
+Events gather in memory and are written on the reactor's thread, `BATCH` at a time or after `INTERVAL` seconds (some 1
 ms for a whole batch): in a thread of its own every row would wait for a busy reactor to give up the interpreter's
 lock. A directory that cannot be written costs events, never mail: they are dropped, counted and said once, and after
 `PAUSE` seconds a new segment is tried.
@@ -45,9 +45,9 @@ from mta.observe.log import bounded, cut
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-BATCH = 256
+BATCH = 64
 """Events of one transaction; as many can wait."""
-BUCKET = 4 * BATCH
+BUCKET = 1024
 """Events whose mentions are kept together."""
 INTERVAL = 1.0
 """Seconds that an event waits at most."""

@@ -105,6 +105,7 @@ def postfix(directory: Path, sink: int, more: Mapping[str, str] | None = None) -
         "relayhost": f"[127.0.0.1]:{sink}",
         "disable_dns_lookups": "yes",
         "smtpd_junk_command_limit": "10000",
+        "message_size_limit": "60000000",
         "smtpd_tls_cert_file": str(certificate),
         "smtpd_tls_key_file": str(certificate),
         "smtpd_tls_security_level": "may",
