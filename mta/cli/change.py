@@ -178,7 +178,8 @@ class Change:
     def _put_beside(self, disk: PosixDisk, path: str, text: str) -> tuple[str, str]:
         """Write the new file beside the one that it will be; gives both paths."""
         path = os.path.realpath(path)
-        like = path if os.path.exists(path) else os.path.join(os.path.dirname(path), USERS)
+        there = os.path.exists(path)
+        like = path if there else os.path.join(os.path.dirname(path), USERS)
         try:
             old = os.stat(like)
             mode, uid, gid = stat.S_IMODE(old.st_mode), old.st_uid, old.st_gid
@@ -193,6 +194,8 @@ class Change:
         try:
             if uid != os.geteuid():
                 os.lchown(beside, uid, -1)
+            if there:
+                _date_behind(beside, old.st_mtime)
             file.sync()
         except BaseException:
             disk.unlink(beside)
@@ -200,6 +203,17 @@ class Change:
         finally:
             file.close()
         return beside, path
+
+
+def _date_behind(path: str, before: float) -> None:
+    """Date a file in a later second than the one before it.
+
+    Dovecot reads its passwd-file anew where size or time differ, and counts whole seconds: of two changes in one it
+    would never see the second.
+    """
+    earliest = int(before) + 1
+    if os.stat(path, follow_symlinks=False).st_mtime < earliest:
+        os.utime(path, (earliest, earliest), follow_symlinks=False)
 
 
 @contextlib.contextmanager

@@ -167,14 +167,21 @@ def imap_login(dovecot: Dovecot, login: str, password: str) -> bool:
 
 
 def test_dovecot_reads_what_the_commands_write(daemon: Daemon, dovecot: Dovecot) -> None:
-    """A new user, a new password, a disabled account and its end count for IMAP too, with nothing to do there."""
+    """A new user, a new password, a disabled account and its end count for IMAP too, with nothing to do there.
+
+    Dovecot looks at the file once a second.
+    """
     login = "dora@example.test"
+
+    def taken(*passwords: str) -> list[bool]:
+        return [imap_login(dovecot, login, each) for each in passwords]
+
     first = password_in(done(daemon, "user", "add", login, "--generate"))
-    assert imap_login(dovecot, login, first), dovecot.log
+    eventually(lambda: taken(first) == [True], "the first password")
     second = password_in(done(daemon, "user", "passwd", login, "--generate"))
     app = password_in(done(daemon, "user", "app-password", "add", login, "phone"))
-    assert [imap_login(dovecot, login, each) for each in (first, second, app)] == [False, True, False]
+    eventually(lambda: taken(first, second, app) == [False, True, False], "the new password alone")
     done(daemon, "user", "disable", login, "--reason", 'left us: 25 % of the time, "quoted"')
-    assert not imap_login(dovecot, login, second), dovecot.log
+    eventually(lambda: taken(second) == [False], "a disabled account")
     done(daemon, "user", "enable", login)
-    assert imap_login(dovecot, login, second), dovecot.log
+    eventually(lambda: taken(second) == [True], "an account in force again")

@@ -170,6 +170,15 @@ def test_a_new_password_changes_one_field(site: Site) -> None:
     assert verify(account.verifier, b"a new password")
 
 
+def test_each_change_has_a_second_of_its_own(site: Site) -> None:
+    """Dovecot compares whole seconds: changes that follow each other at once are dated one after the other."""
+    dated = []
+    for number in range(3):
+        site.done("user", "passwd", "bob@example.org", "--password-file", "-", typed=f"password {number}\n")
+        dated.append(int(site.users.stat().st_mtime))
+    assert dated[0] < dated[1] < dated[2]
+
+
 def test_what_is_no_user_is_told(site: Site) -> None:
     """A user who is there, a name that is none, a domain of others, nobody: each has its own words and status."""
     assert "is a user already" in site.refused(65, "user", "add", "bob", "--generate")
