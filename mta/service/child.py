@@ -74,8 +74,8 @@ class Child:
         except CANNOT_START as problem:
             raise CommandRefused(str(problem)) from problem
         close(sockets)
-        self._commands.update(self._process.commands())
-        return {"commands": list(self._process.commands())}
+        self._commands.update(self._process.commands)
+        return {"commands": list(self._process.commands)}
 
     def _spread(self, memory: str, rows: Sequence[Row]) -> None:
         """Have the parent tell the other workers."""

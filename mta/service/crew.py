@@ -70,7 +70,7 @@ class OwnWorker:
     @property
     def names(self) -> Sequence[str]:
         """See `Crew`."""
-        return list(self._process.commands())
+        return list(self._process.commands)
 
     def start(self, sockets: Sequence[Listening]) -> defer.Deferred[None]:
         """See `Crew`. Raises at once what `Worker.start` does."""
@@ -80,7 +80,7 @@ class OwnWorker:
 
     def ask(self, number: int, request: Mapping[str, Any]) -> defer.Deferred[dict[str, Any]]:
         """See `Crew`."""
-        command = self._process.commands().get(request["command"])
+        command = self._process.commands.get(request["command"])
         if command is None:
             return defer.fail(CommandRefused(f"there is no command {request['command']}"))
         done: defer.Deferred[dict[str, Any]] = defer.maybeDeferred(command, request)  # type: ignore[call-overload]

@@ -95,9 +95,10 @@ class Process:
         self._log.close()
         self._log = prepared.log
 
+    @property
     def commands(self) -> Mapping[str, Command]:
         """What the operator may ask of the worker."""
-        return self.worker.commands() if self.worker else {}
+        return self.worker.commands if self.worker else {}
 
     def stop(self, grace: float = GRACE_SECONDS) -> defer.Deferred[None]:
         """Stop the worker in order; fires when nothing is under way any more."""

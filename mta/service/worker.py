@@ -90,6 +90,8 @@ class Worker:
         self._disk: Disk = PosixDisk()
         self._measures = Measures(str(seat.number), journal, reactor)
         self._policies: Policies
+        self.commands: Mapping[str, Command] = {}
+        """What the operator may ask of this worker once it has started. Made once: some keep what they saw last."""
         self._listeners = Listeners(self.current, self._measures.replied, seat.board, journal, reactor)
         self._certificates = CertificateWatch(lambda: self.current().tls, self._listeners.tls.reload, journal, reactor)
 
@@ -174,6 +176,7 @@ class Worker:
             self._build_caps(),
         )
         self._explain = self._explaining(commit)
+        self.commands = self._make_commands()
         relay.start()
         self._policies.use(self._policies.prepare(settings))
         self._measures.lag.start()
@@ -260,8 +263,7 @@ class Worker:
 
     # The operator
 
-    def commands(self) -> Mapping[str, Command]:
-        """What the operator may ask of this worker."""
+    def _make_commands(self) -> Mapping[str, Command]:
         queue = QueueCommands(self._spool, self._pools.large)
         acts = QueueActs(self._spool, self._outgoing.queue, self._journal, self._pools.large)
         metrics = self._metrics_commands()

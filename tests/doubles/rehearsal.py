@@ -229,7 +229,7 @@ class World:
         """Ask for an explanation. No time passes in it."""
         request = {**letter, "content": base64.b64encode(letter["content"]).decode()}
         before = self.clock.seconds()
-        answer = self.wait(self.worker.commands()["explain"](request))
+        answer = self.wait(self.worker.commands["explain"](request))
         assert self.clock.seconds() == before
         (explanation,) = answer["explanations"]
         return dict(explanation)
@@ -238,7 +238,7 @@ class World:
         """Count the places that explanations of all messages in the queue give."""
         found: Counter[tuple[str, ...]] = Counter()
         for message in self.worker._spool.page():
-            answer = self.wait(self.worker.commands()["explain"]({"queue_id": message.queue_id}))
+            answer = self.wait(self.worker.commands["explain"]({"queue_id": message.queue_id}))
             found += expected(answer["explanations"][0])
         return found
 

@@ -61,7 +61,7 @@ def shown() -> Iterator[World]:
         world = World(root, monkeypatch, TOML.format(root=root) + toml, domains, ZONE, [], {})
 
         def ask(config: Path, name: str, **arguments: Any) -> Any:
-            return world.wait(world.worker.commands()[name](arguments))
+            return world.wait(world.worker.commands[name](arguments))
 
         monkeypatch.setattr(command, "ask_daemon", ask)
         yield world

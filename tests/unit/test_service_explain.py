@@ -126,7 +126,7 @@ def test_a_bug_is_told_as_the_client_would_hear_of_it(world: World, monkeypatch:
 )
 def test_what_is_refused(world: World, changed: dict[str, Any], told: str) -> None:
     """What is no letter is refused with words for the operator."""
-    error = failure(world.worker.commands()["explain"]({**LETTER, "content": "", **changed}))
+    error = failure(world.worker.commands["explain"]({**LETTER, "content": "", **changed}))
     assert isinstance(error, CommandRefused)
     assert told in str(error)
 
@@ -134,7 +134,7 @@ def test_what_is_refused(world: World, changed: dict[str, Any], told: str) -> No
 def test_so_many_at_once(world: World) -> None:
     """One more than the bound is refused; those before it are made."""
     waiting: list[defer.Deferred[Any]] = []
-    commands = world.worker.commands()
+    commands = world.worker.commands
     world.worker._explain.under_way = AT_ONCE
     refused = failure(commands["explain"]({**LETTER, "content": ""}))
     assert isinstance(refused, CommandRefused)

@@ -17,6 +17,7 @@ from mta.disk.port import RunInThread
 from mta.net.admission import Bounds
 from mta.service import worker as module
 from mta.service.clock import within
+from mta.service.operator import metrics
 from mta.service.pools import Pools
 from tests.doubles.service import MemoryServer, demonstration, inline_pools
 from tests.doubles.sync import failure, inline, result
@@ -215,3 +216,21 @@ def test_without_smtpd_nothing_is_kept_for_it(tmp_path: Path) -> None:
     server = MemoryServer(tmp_path, replace(settings, smtpd=replace(settings.smtpd, enabled=False)))
     server.start()
     assert server.parent._worker._listeners.bounds("mx") == Bounds(80, 80, 100)
+
+
+def test_a_look_at_the_queue_is_good_for_a_while(server: MemoryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that are asked for twice in a second cost one look, also where parent and worker are one process."""
+    looks: list[object] = []
+    real = metrics.summarise
+
+    def summarise(*arguments: Any) -> Any:
+        looks.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(metrics, "summarise", summarise)
+    for _ in range(2):
+        result(server.parent.ask({"command": "metrics"}))
+    assert len(looks) == 1
+    server.clock.advance(metrics.FRESH)
+    result(server.parent.ask({"command": "metrics"}))
+    assert len(looks) == 2
