@@ -18,6 +18,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Protocol
 
+from mta.disk.owner import group_name, user_name
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 _MANIFEST_MAXIMUM = 1 << 30
@@ -102,10 +104,10 @@ def member_of(root: str, path: str, original: str = "") -> Member:
     name = f"{root}/{path}"
     status = os.lstat(original or name)
     if os.path.isdir(name):
-        return Member(path, 0, "", status.st_mode & 0o7777, _user(status.st_uid), _group(status.st_gid))
+        return Member(path, 0, "", status.st_mode & 0o7777, user_name(status.st_uid), group_name(status.st_gid))
     with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         octets, digest = digested(file)
-    return Member(path, octets, digest, status.st_mode & 0o7777, _user(status.st_uid), _group(status.st_gid))
+    return Member(path, octets, digest, status.st_mode & 0o7777, user_name(status.st_uid), group_name(status.st_gid))
 
 
 def digested(file: IO[bytes]) -> tuple[int, str]:
@@ -221,20 +223,6 @@ def sync_tree(root: str) -> None:
                 os.close(descriptor)
 
 
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
 def user_number(name: str) -> int:
     """Find the number of a user of this system; -1 where there is none."""
     try:
@@ -254,4 +242,4 @@ def group_number(name: str) -> int:
 def owners_of(path: str) -> tuple[str, str]:
     """Name the owner and group of a file."""
     status = os.stat(path)
-    return _user(status.st_uid), _group(status.st_gid)
+    return user_name(status.st_uid), group_name(status.st_gid)

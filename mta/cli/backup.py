@@ -65,6 +65,8 @@ def backup(config: Path, history: bool, dest: Path) -> None:
     The daemon may run. The copy of the queue is one moment of it, and is read back and checked when it is written. It
     holds private keys, passwords' verifiers and mail. Mailboxes are not in it.
     """
+    from mta.disk.posix import PosixDisk
+
     config, dest = config.absolute(), dest.absolute()
     began = time.time()
     with _told():
@@ -87,9 +89,7 @@ def backup(config: Path, history: bool, dest: Path) -> None:
             shutil.rmtree(root)
         else:
             _check(str(root), root)
-        descriptor = os.open(dest.parent, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        PosixDisk().sync_directory(str(dest.parent))
     _tell(manifest, config, state, dest)
 
 

@@ -17,7 +17,8 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from mta.cli.daemon import EX_CONFIG, EX_DATAERR, EX_IOERR, EX_NOINPUT, EX_NOPERM, EX_TEMPFAIL, fail, state_directory
-from mta.service.asking import CommandRefused, ask, socket_path, user_name
+from mta.disk.owner import user_name
+from mta.service.asking import CommandRefused, ask, socket_path
 from mta.settings.problem import SettingsRefused
 
 if TYPE_CHECKING:

@@ -178,6 +178,7 @@ def _restore_etc(backup: Backup, config: Path) -> bool:
 
 
 def _restore_spool(backup: Backup, state: str) -> tuple[int, int]:
+    from mta.disk.posix import PosixDisk
     from mta.spool.copying import fault_of, hold_all
 
     manifest = backup.manifest
@@ -197,7 +198,7 @@ def _restore_spool(backup: Backup, state: str) -> tuple[int, int]:
             held, before = held + some, before + others
         sync_tree(part)
         os.rename(part, f"{state}/spool")
-        _sync(state)
+        PosixDisk().sync_directory(state)
     return held, before
 
 
@@ -259,14 +260,6 @@ def _give(name: str, member: Member) -> None:
     if os.geteuid() == 0:
         os.chown(name, user_number(member.owner), group_number(member.group), follow_symlinks=False)
     os.chmod(name, member.mode & 0o777)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # Words

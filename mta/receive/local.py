@@ -16,9 +16,9 @@ mail.example.org``.
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Callable
 
+from mta.disk.owner import user_name
 from mta.mail.reason import Reason
 from mta.message.address import read_address_list
 from mta.message.header import values
@@ -37,14 +37,6 @@ from mta.smtp.reply import reply
 _SENDER_OK = reply(250, status.SENDER_OK, "Sender OK")
 _NO_LOGIN = Decision(reply(502, status.INVALID_COMMAND, "No authentication here"), Reason("the kernel tells who calls"))
 _ROOT = 0
-
-
-def user_name(uid: int) -> str:
-    """The name of a user of this machine; the number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 class Local(Smtpd):

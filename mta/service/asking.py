@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import socket
 from typing import Any
 
@@ -32,14 +31,6 @@ def socket_path(state: str) -> str:
             "kernel takes (unix(7)): give `state` a shorter path"
         )
     return path
-
-
-def user_name(uid: int) -> str:
-    """The name of a user of the system, or the number of one that has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def ask(path: str, command: str, **arguments: object) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from twisted.internet import defer, protocol
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
+from mta.disk.owner import user_name
 from mta.observe.journal import Journal
 from mta.service.asking import CommandRefused as CommandRefused
 from mta.service.asking import ask as ask
 from mta.service.asking import socket_path as socket_path
-from mta.service.asking import user_name as user_name
 
 Command = Callable[[Mapping[str, Any]], dict[str, Any] | defer.Deferred[dict[str, Any]]]
 """Carries out a request, now or later; its result goes into the answer. Raises CommandRefused."""

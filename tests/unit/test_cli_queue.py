@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mta.cli import main
+from mta.disk.owner import user_name
 from mta.observe.event import Kind
 from mta.observe.search import Archive, Wanted
-from mta.service.control import user_name
 from mta.spool.port import State
 from tests.doubles.queue import Queue
 from tests.doubles.service import demonstration

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from mta.board.alone import OwnTable
+from mta.disk.owner import user_name
 from mta.observe.event import Kind
 from mta.policy.caps import Caps, CapsMemory
-from mta.receive.local import Local, user_name
+from mta.receive.local import Local
 from mta.settings.caps import CapsSettings, UserCaps
 from tests.doubles.reception import TOML, Post, Talk, etc
 from tests.doubles.sync import inline

@@ -10,8 +10,9 @@ from typing import Any
 
 from twisted.internet.testing import StringTransport
 
+from mta.disk.owner import user_name
 from mta.observe.event import Kind
-from mta.service.control import CommandRefused, ControlFactory, user_name
+from mta.service.control import CommandRefused, ControlFactory
 from tests.doubles.journal import RecordingJournal
 
 

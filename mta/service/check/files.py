@@ -9,6 +9,7 @@ import stat as modes
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mta.disk.owner import group_name, user_name
 from mta.service.check.finding import Finding, command, error, some, warning
 from mta.service.check.server import ENTER, READ, WRITE, Server, Stat
 from mta.settings.dkim import DIRECTORY
@@ -198,7 +199,7 @@ def _maildir(path: str, login: str, wanted: _Wanted, server: Server, stat: Stat)
             name = Server(wanted.owner, frozenset()).name
             why = f"mail for {login} waits: a Maildir has to belong to {name}"
             mend = command("chown", "-R", name, path)
-            yield error(MAILDIRS, f"{directory} belongs to {_owner(status)}", why, login, mend)
+            yield error(MAILDIRS, f"{directory} belongs to {user_name(status.st_uid)}", why, login, mend)
             return
         if not server.may(status, WRITE | ENTER):
             mend = command("chmod", "u+rwx", directory)
@@ -206,8 +207,8 @@ def _maildir(path: str, login: str, wanted: _Wanted, server: Server, stat: Stat)
         mode = modes.S_IMODE(status.st_mode)
         if wanted.group is not None and status.st_gid != wanted.group:
             why = "[maildir] group says so; whoever else serves this mail cannot read it"
-            what = f"{directory} does not belong to group {_group_name(wanted.group)}"
-            mend = command("chgrp", "-R", _group_name(wanted.group), path)
+            what = f"{directory} does not belong to group {group_name(wanted.group)}"
+            mend = command("chgrp", "-R", group_name(wanted.group), path)
             yield warning(MAILDIRS, what, why, login, mend)
         if wanted.mode & 0o2077 & ~mode:  # what the owner may is looked at above
             why = f"[maildir] directory_mode says {wanted.mode:04o}; whoever else serves this mail may not get in"
@@ -221,14 +222,3 @@ def _maildir(path: str, login: str, wanted: _Wanted, server: Server, stat: Stat)
     if len(volumes) > 1:
         why = "a message is given its name by a rename, which does not cross volumes"
         yield error(MAILDIRS, f"{path} lies on several volumes", why, login, "keep tmp, new and cur on one")
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def _owner(status: os.stat_result) -> str:
-    return Server(status.st_uid, frozenset()).name

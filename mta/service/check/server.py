@@ -7,6 +7,8 @@ import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mta.disk.owner import user_name
+
 READ, WRITE, ENTER = 4, 2, 1
 
 Stat = Callable[[str], os.stat_result]
@@ -22,10 +24,7 @@ class Server:
     @property
     def name(self) -> str:
         """Its name, or its number where it has none."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+        return user_name(self.uid)
 
     def may(self, status: os.stat_result, wish: int) -> bool:
         """Whether it may do to a file what `wish` says: `READ`, `WRITE`, `ENTER` or a sum of them."""
