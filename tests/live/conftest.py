@@ -13,8 +13,9 @@ import pytest
 
 from tests.live.peers import package
 from tests.live.peers.daemon import DOMAIN, Daemon
+from tests.live.peers.dovecot import Dovecot
 from tests.live.peers.postfix import Postfix
-from tests.live.peers.process import free_ports
+from tests.live.peers.process import free_ports, unavailable
 
 
 @pytest.fixture(scope="session")
@@ -67,5 +68,16 @@ def daemon(start_daemon: StartDaemon) -> Daemon:
 def postfix(place: Path) -> Iterator[Postfix]:
     """A Postfix that accepts mail for carol@postfix.test."""
     peer = Postfix(place / "postfix", free_ports(1)[0], "postfix.test", ["carol"])
+    yield peer
+    peer.stop()
+
+
+@pytest.fixture
+def dovecot(daemon: Daemon, place: Path) -> Iterator[Dovecot]:
+    """Dovecot beside the daemon: its accounts, its Maildirs."""
+    mail = daemon.directory / "var/mail"
+    if mail.stat().st_uid == 0:
+        unavailable("a Python that nobody can run (Dovecot serves no mail of root's)")
+    peer = Dovecot(place / "dovecot", free_ports(1)[0], daemon.directory / "etc", mail)
     yield peer
     peer.stop()

@@ -7,7 +7,6 @@ import json
 import re
 import smtplib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from tests.live.peers.daemon import Daemon
 from tests.live.peers.dovecot import Dovecot
 from tests.live.peers.mail import message, unverified
 from tests.live.peers.maildir import arrived
-from tests.live.peers.process import eventually, free_ports, unavailable
+from tests.live.peers.process import eventually
 from tests.live.peers.sink import Sink
 
 pytestmark = pytest.mark.live
@@ -143,17 +142,6 @@ def test_the_caps_of_a_day_survive_a_restart(start_daemon: StartDaemon) -> None:
     daemon.change({"smtpd": {"caps": {"messages": 3}}})
     daemon.reload()
     submit()
-
-
-@pytest.fixture
-def dovecot(daemon: Daemon, place: Path) -> Iterator[Dovecot]:
-    """Dovecot beside the daemon: its accounts, its Maildirs."""
-    mail = daemon.directory / "var/mail"
-    if mail.stat().st_uid == 0:
-        unavailable("a Python that nobody can run (Dovecot serves no mail of root's)")
-    peer = Dovecot(place / "dovecot", free_ports(1)[0], daemon.directory / "etc", mail)
-    yield peer
-    peer.stop()
 
 
 def imap_login(dovecot: Dovecot, login: str, password: str) -> bool:

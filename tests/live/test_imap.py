@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import imaplib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.live.peers.daemon import Daemon
 from tests.live.peers.dovecot import Dovecot
 from tests.live.peers.mail import message, submit
-from tests.live.peers.process import free_ports, unavailable
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture
-def dovecot(daemon: Daemon, place: Path) -> Iterator[Dovecot]:
-    """Dovecot beside the daemon: its accounts, its Maildirs."""
-    mail = daemon.directory / "var/mail"
-    if mail.stat().st_uid == 0:
-        unavailable("a Python that nobody can run (Dovecot serves no mail of root's)")
-    peer = Dovecot(place / "dovecot", free_ports(1)[0], daemon.directory / "etc", mail)
-    yield peer
-    peer.stop()
 
 
 def test_dovecot_serves_what_was_delivered(daemon: Daemon, dovecot: Dovecot) -> None:
