@@ -38,6 +38,17 @@ from tests.doubles.service import inline_pools
 from tests.doubles.sync import result
 
 PASSWORD = "correct horse"
+BASE = """\
+hostname = "mx.example.test"
+state = "{root}/state"
+mail = "{root}/mail"
+[tls]
+certificate = "cert.pem"
+key = "key.pem"
+[dns]
+nameservers = ["127.0.0.1"]
+"""
+"""What every configuration begins with; ``format`` puts a directory in place of ``root``."""
 USERS = f"alice:{make_scram_verifier(PASSWORD, 4096, b'salt')}::::::\nbob:!::::::\ncarol:!::::::\n"
 CERTIFICATE, KEY = make_self_signed(["mx.example.test"], 1_700_000_000, 30)
 PATIENCE = 200

@@ -17,20 +17,11 @@ from click.testing import CliRunner
 
 from mta.cli import explain as command
 from mta.cli import main
-from tests.doubles.rehearsal import USERS, World, directory
+from tests.doubles.rehearsal import BASE, USERS, World, directory
 
 FILE = Path(__file__).parents[2] / "docs/explain.md"
 PAGE = FILE.read_text()
-TOML = """\
-hostname = "mx.example.org"
-state = "{root}/state"
-mail = "{root}/mail"
-[tls]
-certificate = "cert.pem"
-key = "key.pem"
-[dns]
-nameservers = ["127.0.0.1"]
-"""
+TOML = BASE.replace("mx.example.test", "mx.example.org")
 ZONE = """\
 7.2.0.192.in-addr.arpa  PTR   mail.example.net
 mail.example.net        A     192.0.2.7

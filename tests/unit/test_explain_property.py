@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.rehearsal import USERS, World, directory, expected
+from tests.doubles.rehearsal import BASE, USERS, World, directory, expected
 
 CASES_EACH = 15
 """Cases made for each kind; some are decided by others."""
@@ -25,16 +25,6 @@ SEVERAL = 100
 LEAST = 10
 """Cases that each kind of rule has to decide."""
 
-BASE = """\
-hostname = "mx.example.test"
-state = "{root}/state"
-mail = "{root}/mail"
-[tls]
-certificate = "cert.pem"
-key = "key.pem"
-[dns]
-nameservers = ["127.0.0.1"]
-"""
 ZONE = """\
 remote.test          MX    10 mx1.remote.test
 remote.test          MX    20 mx2.remote.test

@@ -17,18 +17,10 @@ from mta.service.control import CommandRefused
 from mta.service.located import Lines
 from mta.service.operator.explain import AT_ONCE
 from tests.doubles.policy import facts
-from tests.doubles.rehearsal import USERS, World, directory
+from tests.doubles.rehearsal import BASE, USERS, World, directory
 from tests.doubles.sync import failure
 
-TOML = """\
-hostname = "mx.example.test"
-state = "{root}/state"
-mail = "{root}/mail"
-[tls]
-certificate = "cert.pem"
-key = "key.pem"
-[dns]
-nameservers = ["127.0.0.1"]
+TOML = BASE + """\
 [policy.greylist]
 [[policy.attachments.rule]]
 extensions = ["exe"]
